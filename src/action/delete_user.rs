@@ -1,0 +1,27 @@
+//! `delete_user`: deletes a user. `faroe-endpoint`, section 3.
+
+use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values, request};
+use crate::{
+    proto::{DeleteUserRequest, User, user_store_server::UserStore},
+    store::Deadline,
+};
+
+impl Invocation for DeleteUserRequest {
+    const ACTION: Action = Action::DeleteUser;
+
+    fn decode(arguments: &Members<'_>, action_invocation_id: String) -> Result<Self, BadRequest> {
+        Ok(Self {
+            action_invocation_id,
+            user_id: arguments.string("user_id")?,
+        })
+    }
+
+    async fn call(
+        self,
+        store: &dyn UserStore,
+        deadline: Deadline,
+    ) -> Result<Option<User>, CallError> {
+        let reply = store.delete_user(request(self, deadline)).await;
+        no_values(Self::ACTION, reply)
+    }
+}

@@ -1,0 +1,197 @@
+//! The one table from what a store answered to the error code that Faroe sees.
+//!
+//! `faroe-endpoint`, section 3; `user-store`, "Errors".
+
+use std::{fmt, time::Duration};
+
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use super::Action;
+use crate::store::NotReached;
+
+/// The error codes that an action may give. No other exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The email address belongs to another user.
+    EmailAddressAlreadyUsed,
+    /// No such user, or the counter in the request is not that of the user.
+    UserNotFound,
+    /// A transient conflict: nothing was changed.
+    InternalConflict,
+    /// Everything else; whether something was changed is not known.
+    InternalError,
+}
+
+impl ErrorCode {
+    /// The code as Faroe reads it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EmailAddressAlreadyUsed => "email_address_already_used",
+            Self::UserNotFound => "user_not_found",
+            Self::InternalConflict => "internal_conflict",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a call of the store gave no usable result. For the operator's log: the caller sees its
+/// [`ErrorCode`] only.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The store answered with a status that its method may give.
+    #[error("the store answered {}: {}", code_name(*code), message)]
+    Status {
+        /// The code.
+        code: Code,
+        /// The text of the status, shortened.
+        message: String,
+    },
+    /// The store answered `NOT_FOUND` or `ALREADY_EXISTS` to a method that may not give it.
+    #[error("contract violation: the store answered {} to {action}, which may not give it", code_name(*code))]
+    UnexpectedStatus {
+        /// The code.
+        code: Code,
+        /// The action.
+        action: Action,
+    },
+    /// The store's reply breaks the contract.
+    #[error("contract violation: the store's reply to {action} failed the check {check}")]
+    Reply {
+        /// The name of the check that failed.
+        check: &'static str,
+        /// The action.
+        action: Action,
+    },
+    /// The store did not answer in time. Whether it acted is not known.
+    #[error("the store did not answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    /// The call ended without an answer, by a fault of this program.
+    #[error("the call of the store was broken off")]
+    BrokenOff,
+}
+
+/// The result of a call that did not succeed.
+pub(super) enum CallError {
+    /// The call certainly never reached the store: nothing was invoked.
+    NotReached(NotReached),
+    /// The action was invoked and failed.
+    Failed(ErrorCode, Failure),
+}
+
+impl CallError {
+    /// The table. `NOT_FOUND`, `ALREADY_EXISTS` and `ABORTED` are a store's own word: no gRPC
+    /// library makes them up. Whatever else comes back says nothing about the user.
+    pub(super) fn of_status(action: Action, status: &Status) -> Self {
+        if let Some(not_reached) = NotReached::of_status(status) {
+            return Self::NotReached(not_reached.clone());
+        }
+        let code = status.code();
+        let error_code = match code {
+            Code::AlreadyExists if action.sets_email_address() => {
+                ErrorCode::EmailAddressAlreadyUsed
+            }
+            Code::NotFound if action != Action::CreateUser => ErrorCode::UserNotFound,
+            Code::Aborted => ErrorCode::InternalConflict,
+            Code::AlreadyExists | Code::NotFound => {
+                let failure = Failure::UnexpectedStatus { code, action };
+                return Self::Failed(ErrorCode::InternalError, failure);
+            }
+            _ => ErrorCode::InternalError,
+        };
+        Self::Failed(error_code, Failure::Status { code, message: shortened(status.message()) })
+    }
+
+    /// A reply that failed a check.
+    pub(super) fn of_reply(action: Action, check: &'static str) -> Self {
+        Self::Failed(ErrorCode::InternalError, Failure::Reply { check, action })
+    }
+}
+
+/// The text of a status comes from outside: at most 256 characters of it go into a log, on one
+/// line.
+fn shortened(message: &str) -> String {
+    message.chars().take(256).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The code as gRPC writes it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every action against every code, as the two specifications have it.
+    #[test]
+    fn the_table_of_errors() {
+        for action in Action::ALL {
+            for number in 1..=16 {
+                let code = Code::from_i32(number);
+                let expected = match (code, action) {
+                    (
+                        Code::AlreadyExists,
+                        Action::CreateUser | Action::UpdateUserEmailAddress,
+                    ) => ErrorCode::EmailAddressAlreadyUsed,
+                    (Code::NotFound, Action::CreateUser) => ErrorCode::InternalError,
+                    (Code::NotFound, _) => ErrorCode::UserNotFound,
+                    (Code::Aborted, _) => ErrorCode::InternalConflict,
+                    _ => ErrorCode::InternalError,
+                };
+                let error = CallError::of_status(action, &Status::new(code, ""));
+                let CallError::Failed(error_code, _) = error else {
+                    unreachable!("{code:?} was sent by the store")
+                };
+                assert_eq!(error_code, expected, "{action} {code:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_marker_of_this_program_says_not_reached() {
+        let status = Status::unavailable("down");
+        assert!(matches!(
+            CallError::of_status(Action::GetUser, &status),
+            CallError::Failed(ErrorCode::InternalError, _)
+        ));
+        let status = NotReached::new("connection refused").into_status();
+        assert!(matches!(
+            CallError::of_status(Action::GetUser, &status),
+            CallError::NotReached(_)
+        ));
+    }
+
+    #[test]
+    fn the_text_of_a_status_is_one_short_line() {
+        let long = format!("a\nb\u{1b}[31m{}", "x".repeat(10_000));
+        let shown = shortened(&long);
+        assert!(shown.starts_with("a b [31mx"));
+        assert_eq!(shown.chars().count(), 256);
+    }
+}

@@ -1,0 +1,75 @@
+//! The ID of one action invocation. `faroe-endpoint`, section 1.
+
+use std::fmt;
+
+const ALPHABET: [u8; 32] = *b"abcdefghjkmnopqrstuvwxyz23456789";
+const LENGTH: usize = 24;
+
+/// 24 characters from `abcdefghjkmnopqrstuvwxyz23456789`, 5 random bits each, from the operating
+/// system's cryptographic source. It identifies an invocation in the answer, the logs and the
+/// calls of the store, and says nothing about the user.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ActionInvocationId(String);
+
+impl ActionInvocationId {
+    /// A new ID.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system gives no random bytes.
+    pub(super) fn generate() -> Result<Self, getrandom::Error> {
+        let mut random = [0; LENGTH];
+        getrandom::fill(&mut random)?;
+        Ok(Self(random.iter().map(|byte| character(*byte)).collect()))
+    }
+
+    /// The 24 characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The character for the low 5 bits of a random byte.
+fn character(byte: u8) -> char {
+    char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])
+}
+
+impl fmt::Display for ActionInvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ActionInvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_24_characters_of_the_alphabet_and_do_not_repeat() {
+        let ids: Vec<_> =
+            (0..1000).map(|_| ActionInvocationId::generate().unwrap().to_string()).collect();
+        for id in &ids {
+            assert_eq!(id.len(), 24);
+            assert!(id.bytes().all(|byte| ALPHABET.contains(&byte)), "{id}");
+        }
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn every_character_is_as_likely_as_any_other() {
+        let mut counts = std::collections::HashMap::new();
+        for byte in 0..=u8::MAX {
+            *counts.entry(character(byte)).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 32);
+        assert!(counts.values().all(|count| *count == 8));
+    }
+}

@@ -1,0 +1,184 @@
+//! From a URL to a store.
+//!
+//! `interface`, "`--store` chooses by scheme". Every store is an implementation of
+//! [`UserStore`](crate::proto::user_store_server::UserStore); what this module adds is what the
+//! stage before it needs of any of them: how long a call may take ([`Deadline`]), whether it can
+//! have reached the store ([`NotReached`]), and whether the store is there at all
+//! ([`Store::check`]).
+
+pub mod remote;
+pub mod sql;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::proto::user_store_server::UserStore;
+
+/// When the caller stops waiting for a call; an extension of its request. A store that forwards
+/// the call passes on what is left as `grpc-timeout`.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub Instant);
+
+/// The call certainly never reached the store: no connection could be made, or no slot of the pool
+/// came free in time. Nothing was changed, and the caller may try again.
+///
+/// It travels as the source of a [`Status`], which does not cross a wire: only code of this
+/// program can say so.
+#[derive(Debug, Clone, Error)]
+#[error("{reason}")]
+pub struct NotReached {
+    reason: String,
+}
+
+impl NotReached {
+    /// `reason` goes into the log: it holds no secret.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+
+    /// The status that carries it. To a client outside of this program it is `UNAVAILABLE`.
+    pub fn into_status(self) -> Status {
+        let mut status = Status::unavailable("the store could not be reached");
+        status.set_source(Arc::new(self));
+        status
+    }
+
+    /// What a status carries, if it does.
+    pub fn of_status(status: &Status) -> Option<&Self> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+}
+
+/// How long to try to reach a store: shorter than the whole call may take, so that "not reached"
+/// can be told from "no answer".
+fn reach_timeout(store_timeout: Duration) -> Duration {
+    store_timeout * 4 / 5
+}
+
+/// A value of `--store` that cannot be used. The text never shows the value: it may hold a
+/// password.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct InvalidUrl(String);
+
+impl InvalidUrl {
+    fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// Which store, parsed: nothing is opened yet.
+#[derive(Debug, Clone)]
+pub enum Url {
+    /// The bundled store.
+    Sql(sql::Url),
+    /// A gRPC `UserStore`.
+    Remote(remote::Url),
+}
+
+impl std::str::FromStr for Url {
+    type Err = InvalidUrl;
+
+    fn from_str(url: &str) -> Result<Self, InvalidUrl> {
+        let (scheme, _) = url.split_once("://").ok_or_else(|| {
+            InvalidUrl::new("the store has no scheme: write SCHEME://…, such as sqlite://users.sqlite")
+        })?;
+        match scheme {
+            "sqlite" | "postgres" | "postgresql" | "mysql" => url.parse().map(Self::Sql),
+            "grpc" | "grpcs" | "unix" => url.parse().map(Self::Remote),
+            _ => Err(InvalidUrl::new(
+                "the store has an unknown scheme: use sqlite, postgres, mysql, grpc, grpcs or unix",
+            )),
+        }
+    }
+}
+
+/// An opened store.
+#[derive(Clone)]
+pub enum Store {
+    /// The bundled store.
+    Sql(sql::SqlStore),
+    /// A gRPC `UserStore`.
+    Remote(remote::RemoteStore),
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sql(_) => "Store::Sql",
+            Self::Remote(_) => "Store::Remote",
+        })
+    }
+}
+
+impl Store {
+    /// The port through which actions reach the store.
+    pub fn user_store(&self) -> Arc<dyn UserStore> {
+        match self {
+            Self::Sql(store) => Arc::new(store.clone()),
+            Self::Remote(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Whether calls can be expected to succeed now.
+    ///
+    /// # Errors
+    ///
+    /// In words, what stands in the way and what to do; no secret in it.
+    pub async fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Sql(store) => store.check().await,
+            Self::Remote(store) => store.check(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_chooses_the_store() {
+        for url in [
+            "sqlite://users.sqlite",
+            "postgres://u:p@localhost/db",
+            "postgresql://localhost/db",
+            "mysql://u:p@localhost/db",
+        ] {
+            assert!(matches!(url.parse(), Ok(Url::Sql(_))), "{url}");
+        }
+        for url in ["grpc://localhost:1", "grpcs://h:1", "unix:///run/store.sock"] {
+            assert!(matches!(url.parse(), Ok(Url::Remote(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_error_shows_the_url() {
+        for url in [
+            "",
+            "hunter2",
+            "hunter2://u:hunter2@h",
+            "sqlite://",
+            "sqlite://hunter2?mode=rwc",
+            "postgres://u:hunter2@h:port/db",
+            "postgres://u:hunter2@h/db?sslmode=hunter2",
+            "postgres://u:hunter2@h/db?hunter2=1",
+            "postgres://u:hunter2@h",
+            "mysql://u:hunter2@h/db?ssl_mode=x",
+            "mysql://u:hunter2@h/db?ssl-mode=hunter2",
+            "mysql://u:hunter2@h/db?statement-cache-capacity=hunter2",
+            "grpc://u:hunter2@h:1",
+            "grpc://hunter2",
+            "grpc://h:1/hunter2",
+            "grpcs://h:hunter2",
+            "unix://hunter2",
+        ] {
+            let error = url.parse::<Url>().expect_err(url).to_string();
+            assert!(!error.contains("hunter2"), "{url}: {error}");
+            assert!(!error.is_empty());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! One HTTP/2 connection to one address of a store.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper::client::conn::http2::{Connection, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::TlsConnector;
+use tonic::body::Body;
+
+/// How long data may stay unacknowledged before the connection counts as dead. HTTP/2 pings would
+/// tell too, but grpc-go closes connections that send them more than once in five minutes.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// TLS towards the store, and the name that its certificate must have.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
+}
+
+#[derive(Debug, Error)]
+pub(super) enum ConnectError {
+    #[error("connecting: {0}")]
+    Connect(#[source] io::Error),
+    #[error("TLS handshake: {0}")]
+    Tls(#[source] io::Error),
+    #[error("the store does not offer HTTP/2 (ALPN h2)")]
+    NotHttp2,
+    #[error("HTTP/2 handshake: {0}")]
+    Http2(#[source] hyper::Error),
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+}
+
+/// Connects. The second value is the connection's own future: it ends with the connection.
+pub(super) async fn connect(
+    address: &Address,
+    tls: Option<&Tls>,
+    timeout: Duration,
+) -> Result<(SendRequest<Body>, impl Future<Output = ()> + Send + use<>), ConnectError> {
+    tokio::time::timeout(timeout, dial(address, tls))
+        .await
+        .unwrap_or(Err(ConnectError::Timeout(timeout)))
+}
+
+async fn dial(
+    address: &Address,
+    tls: Option<&Tls>,
+) -> Result<(SendRequest<Body>, impl Future<Output = ()> + Send + use<>), ConnectError> {
+    let (sender, connection) = match address {
+        Address::Unix(path) => {
+            http2(Box::new(UnixStream::connect(path).await.map_err(ConnectError::Connect)?)).await?
+        }
+        Address::Tcp(address) => {
+            let tcp = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
+            prepare(&tcp).map_err(ConnectError::Connect)?;
+            match tls {
+                None => http2(Box::new(tcp)).await?,
+                Some(tls) => {
+                    let stream = TlsConnector::from(Arc::clone(&tls.config))
+                        .connect(tls.name.clone(), tcp)
+                        .await
+                        .map_err(ConnectError::Tls)?;
+                    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                        return Err(ConnectError::NotHttp2);
+                    }
+                    http2(Box::new(stream)).await?
+                }
+            }
+        }
+    };
+    let ended = async move {
+        // How it ended is told to the calls that it cut off.
+        let _ = connection.await;
+    };
+    Ok((sender, ended))
+}
+
+fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(30)))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+/// Any of the three kinds of stream.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+type Io = TokioIo<Box<dyn Stream>>;
+
+async fn http2(
+    stream: Box<dyn Stream>,
+) -> Result<(SendRequest<Body>, Connection<Io, Body, TokioExecutor>), ConnectError> {
+    hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        // Room for a reply with large hashes without waiting for window updates.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(ConnectError::Http2)
+}

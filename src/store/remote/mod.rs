@@ -1,0 +1,198 @@
+//! A gRPC `UserStore` somewhere else: each call is forwarded.
+//!
+//! It knows whether a call can have reached the store. A call that certainly did not is
+//! [`NotReached`](crate::store::NotReached). A read whose connection was lost before the answer is
+//! sent once more; a write never is, because a lost reply would turn into
+//! `email_address_already_used` or a false `user_not_found`.
+
+mod balancer;
+mod connect;
+mod url;
+
+use std::{pin::Pin, time::Duration};
+
+use http::Uri;
+use rustls::pki_types::ServerName;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, async_trait};
+
+pub use self::url::{Url, is_loopback};
+use self::{
+    balancer::{Balancer, ConnectionLost},
+    connect::Tls,
+};
+use super::{Deadline, reach_timeout};
+use crate::proto::{
+    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
+    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
+    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
+    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
+    UpdateUserPasswordHashResponse, user_store_client::UserStoreClient,
+    user_store_server::UserStore,
+};
+
+/// How a gRPC store is reached.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens.
+    pub url: Url,
+    /// TLS towards it; used if the URL says `grpcs`.
+    pub tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+    /// How long a call may take, all attempts together, where its request has no deadline.
+    pub store_timeout: Duration,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("url", &self.url)
+            .field("store_timeout", &self.store_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client of a gRPC `UserStore`. Clones share its connections.
+#[derive(Clone)]
+pub struct RemoteStore {
+    client: UserStoreClient<Balancer>,
+    balancer: Balancer,
+    store_timeout: Duration,
+}
+
+impl RemoteStore {
+    /// A client that connects in the background, and again after every loss; the store need not be
+    /// there yet. Has to be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the host cannot be the name in a certificate, or TLS is wanted and not configured.
+    pub fn start(config: Config) -> Result<Self, super::InvalidUrl> {
+        let (origin, tls) = match &config.url {
+            // A socket's path as `:authority` is refused by some servers.
+            Url::Unix(_) => (Uri::from_static("http://localhost"), None),
+            Url::Tcp { host, port, tls } => {
+                let host_port = if host.contains(':') {
+                    format!("[{host}]:{port}")
+                } else {
+                    format!("{host}:{port}")
+                };
+                let scheme = if *tls { "https" } else { "http" };
+                let wrong = || super::InvalidUrl::new("the store's host is no name that can be in a certificate");
+                let origin = format!("{scheme}://{host_port}").parse().map_err(|_| wrong())?;
+                let tls = match (tls, config.tls) {
+                    (false, _) => None,
+                    (true, Some(tls)) => Some(Tls {
+                        config: tls,
+                        name: ServerName::try_from(host.clone()).map_err(|_| wrong())?,
+                    }),
+                    (true, None) => return Err(super::InvalidUrl::new("grpcs:// needs TLS material")),
+                };
+                (origin, tls)
+            }
+        };
+        let balancer = Balancer::start(config.url, tls, reach_timeout(config.store_timeout));
+        let client = UserStoreClient::with_origin(balancer.clone(), origin);
+        Ok(Self { client, balancer, store_timeout: config.store_timeout })
+    }
+
+    /// Whether a connection is open.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way, in words.
+    pub fn check(&self) -> Result<(), String> {
+        self.balancer.check().map_err(|error| format!("no connection to the store: {error}"))
+    }
+
+    /// Forwards a read; once more if the connection was lost before the answer.
+    async fn read<Q: Clone, R>(&self, request: Request<Q>, call: Call<Q, R>) -> Reply<R> {
+        let deadline = self.deadline(&request);
+        let message = request.into_inner();
+        match self.attempt(message.clone(), deadline, call).await {
+            Err(status) if ConnectionLost::caused(&status) && Instant::now() < deadline => {
+                self.attempt(message, deadline, call).await
+            }
+            reply => reply,
+        }
+    }
+
+    /// Forwards a write, once.
+    async fn write<Q, R>(&self, request: Request<Q>, call: Call<Q, R>) -> Reply<R> {
+        let deadline = self.deadline(&request);
+        self.attempt(request.into_inner(), deadline, call).await
+    }
+
+    async fn attempt<Q, R>(&self, message: Q, deadline: Instant, call: Call<Q, R>) -> Reply<R> {
+        let mut request = Request::new(message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        request.extensions_mut().insert(Deadline(deadline));
+        let mut client = self.client.clone();
+        tokio::time::timeout_at(deadline, call(&mut client, request))
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the store did not answer in time")))
+    }
+
+    fn deadline<Q>(&self, request: &Request<Q>) -> Instant {
+        match request.extensions().get::<Deadline>() {
+            Some(Deadline(deadline)) => *deadline,
+            None => Instant::now() + self.store_timeout,
+        }
+    }
+}
+
+type Reply<R> = Result<Response<R>, Status>;
+
+/// A method of the client.
+type Call<Q, R> = for<'a> fn(
+    &'a mut UserStoreClient<Balancer>,
+    Request<Q>,
+) -> Pin<Box<dyn Future<Output = Reply<R>> + Send + 'a>>;
+
+#[async_trait]
+impl UserStore for RemoteStore {
+    async fn create_user(&self, request: Request<CreateUserRequest>) -> Reply<CreateUserResponse> {
+        self.write(request, |client, request| Box::pin(client.create_user(request))).await
+    }
+
+    async fn get_user(&self, request: Request<GetUserRequest>) -> Reply<GetUserResponse> {
+        self.read(request, |client, request| Box::pin(client.get_user(request))).await
+    }
+
+    async fn get_user_by_email_address(
+        &self,
+        request: Request<GetUserByEmailAddressRequest>,
+    ) -> Reply<GetUserByEmailAddressResponse> {
+        self.read(request, |client, request| Box::pin(client.get_user_by_email_address(request)))
+            .await
+    }
+
+    async fn update_user_email_address(
+        &self,
+        request: Request<UpdateUserEmailAddressRequest>,
+    ) -> Reply<UpdateUserEmailAddressResponse> {
+        self.write(request, |client, request| Box::pin(client.update_user_email_address(request)))
+            .await
+    }
+
+    async fn update_user_password_hash(
+        &self,
+        request: Request<UpdateUserPasswordHashRequest>,
+    ) -> Reply<UpdateUserPasswordHashResponse> {
+        self.write(request, |client, request| Box::pin(client.update_user_password_hash(request)))
+            .await
+    }
+
+    async fn increment_user_sessions_counter(
+        &self,
+        request: Request<IncrementUserSessionsCounterRequest>,
+    ) -> Reply<IncrementUserSessionsCounterResponse> {
+        self.write(request, |client, request| {
+            Box::pin(client.increment_user_sessions_counter(request))
+        })
+        .await
+    }
+
+    async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Reply<DeleteUserResponse> {
+        self.write(request, |client, request| Box::pin(client.delete_user(request))).await
+    }
+}

@@ -1,0 +1,147 @@
+//! What a database error means: the status of the contract, and a text that is fit for a log.
+//!
+//! `user-store`, "Errors". Databases quote values in some of their messages, so that not every
+//! message may be shown.
+
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::{
+    error::DatabaseError, mysql::MySqlDatabaseError, postgres::PgDatabaseError,
+    sqlite::SqliteError,
+};
+use tonic::Status;
+
+use crate::store::NotReached;
+
+/// The unique constraint of the email address, in PostgreSQL, MySQL and MariaDB.
+pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
+
+/// The status for a statement that failed.
+pub(super) fn status(error: &DbErr) -> Status {
+    match error {
+        // SeaORM gives these two for a connection that it could not get out of the pool, and for
+        // nothing that was sent.
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => {
+            NotReached::new(describe(error)).into_status()
+        }
+        _ if is_email_address_taken(error) => Status::already_exists("email address taken"),
+        _ if is_transient(error) => Status::aborted(describe(error)),
+        _ if is_lost(error) => Status::unavailable(describe(error)),
+        _ => Status::internal(describe(error)),
+    }
+}
+
+/// What happened, for a log: the database's code always, its message only where it cannot quote a
+/// value.
+pub(super) fn describe(error: &DbErr) -> String {
+    let Some(error) = sqlx_error(error) else {
+        return match error {
+            DbErr::ConnectionAcquire(_) => {
+                "no connection to the database came free in time".to_owned()
+            }
+            // Errors of SeaORM's own, which name columns and types.
+            error => error.to_string(),
+        };
+    };
+    match error {
+        sqlx::Error::Database(error) => describe_database(&**error),
+        sqlx::Error::Io(error) => format!("connection to the database: {error}"),
+        sqlx::Error::Tls(error) => format!("TLS to the database: {error}"),
+        sqlx::Error::PoolTimedOut => "no connection to the database came free in time".to_owned(),
+        sqlx::Error::ColumnDecode { index, .. } => {
+            format!("column {index} holds a value that does not fit its type")
+        }
+        sqlx::Error::ColumnNotFound(column) => format!("the table has no column {column}"),
+        sqlx::Error::Protocol(_) => {
+            "the database broke its protocol, or is no database of this kind".to_owned()
+        }
+        sqlx::Error::WorkerCrashed => "the SQLite thread has ended".to_owned(),
+        // The rest may carry configuration, of which a password is part.
+        _ => "the database driver failed".to_owned(),
+    }
+}
+
+fn describe_database(error: &dyn DatabaseError) -> String {
+    let code = error.code().unwrap_or_default();
+    if let Some(error) = error.try_downcast_ref::<SqliteError>() {
+        // SQLite's messages name columns, never values.
+        return format!("SQLite {code}: {}", error.message());
+    }
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        let constraint = error.constraint().map(|name| format!(" ({name})")).unwrap_or_default();
+        let message = if quotes_values(&code) { "" } else { error.message() };
+        return format!("PostgreSQL {code}{constraint}: {message}");
+    }
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        let hidden = quotes_values(&code) || error.number() == 1366;
+        let message = if hidden { "" } else { error.message() };
+        return format!("MySQL {} ({code}): {message}", error.number());
+    }
+    format!("database error {code}")
+}
+
+/// SQLSTATE classes 22 (data exception) and 23 (integrity constraint violation), whose messages
+/// quote what could not be stored.
+fn quotes_values(sqlstate: &str) -> bool {
+    sqlstate.starts_with("22") || sqlstate.starts_with("23")
+}
+
+/// By constraint, not by guess: the primary key is unique too.
+fn is_email_address_taken(error: &DbErr) -> bool {
+    let Some(error) = database_error(error) else { return false };
+    if !error.is_unique_violation() {
+        return false;
+    }
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        return error.message() == "UNIQUE constraint failed: users.email_address";
+    }
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        return error.constraint() == Some(EMAIL_ADDRESS_KEY);
+    }
+    // The message is "Duplicate entry 'VALUE' for key 'KEY'", on MySQL with the table before the
+    // key. The value is a stranger's: only the end counts.
+    error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| {
+        [
+            format!(" for key '{EMAIL_ADDRESS_KEY}'"),
+            format!(" for key 'users.{EMAIL_ADDRESS_KEY}'"),
+        ]
+        .iter()
+        .any(|end| error.message().ends_with(end))
+    })
+}
+
+/// Serialization failure, deadlock, lock wait over: nothing was changed, and the same call may
+/// succeed later.
+fn is_transient(error: &DbErr) -> bool {
+    let Some(error) = database_error(error) else { return false };
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        // The low byte is the primary code: SQLITE_BUSY, SQLITE_LOCKED.
+        return error
+            .code()
+            .and_then(|code| code.parse::<i32>().ok())
+            .is_some_and(|code| matches!(code & 0xff, 5 | 6));
+    }
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        // ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK.
+        return matches!(error.number(), 1020 | 1205 | 1213);
+    }
+    // serialization_failure, deadlock_detected, lock_not_available.
+    matches!(error.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+}
+
+/// The connection was lost after the statement was sent: whether it took effect is not known.
+fn is_lost(error: &DbErr) -> bool {
+    matches!(sqlx_error(error), Some(sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed))
+}
+
+fn database_error(error: &DbErr) -> Option<&dyn DatabaseError> {
+    sqlx_error(error)?.as_database_error()
+}
+
+fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
+}

@@ -1,0 +1,100 @@
+//! The table `users`: the eleven members of a user, `created_at` and `updated_at`.
+//!
+//! Written for each database, because what matters differs between them: strings that are compared
+//! byte for byte, trailing spaces included, and values that are never cut.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
+
+pub(super) struct Migration;
+
+impl MigrationName for Migration {
+    fn name(&self) -> &str {
+        "m0001_users"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let table = match manager.get_database_backend() {
+            DbBackend::Postgres => POSTGRES,
+            DbBackend::MySql => MYSQL,
+            _ => SQLITE,
+        };
+        manager.get_connection().execute_unprepared(table).await?;
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP TABLE users").await?;
+        Ok(())
+    }
+}
+
+const SQLITE: &str = "
+CREATE TABLE users (
+    id                         TEXT    NOT NULL PRIMARY KEY CHECK (id <> ''),
+    email_address              TEXT    NOT NULL UNIQUE,
+    password_hash              BLOB    NOT NULL,
+    password_hash_algorithm_id TEXT    NOT NULL,
+    password_salt              BLOB    NOT NULL,
+    disabled                   INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+    display_name               TEXT    NOT NULL DEFAULT '',
+    email_address_counter      INTEGER NOT NULL DEFAULT 0
+        CHECK (email_address_counter BETWEEN 0 AND 2147483647),
+    password_hash_counter      INTEGER NOT NULL DEFAULT 0
+        CHECK (password_hash_counter BETWEEN 0 AND 2147483647),
+    disabled_counter           INTEGER NOT NULL DEFAULT 0
+        CHECK (disabled_counter BETWEEN 0 AND 2147483647),
+    sessions_counter           INTEGER NOT NULL DEFAULT 0
+        CHECK (sessions_counter BETWEEN 0 AND 2147483647),
+    created_at                 TEXT    NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at                 TEXT    NOT NULL DEFAULT CURRENT_TIMESTAMP
+) STRICT";
+
+const POSTGRES: &str = r#"
+CREATE TABLE users (
+    id                         TEXT COLLATE "C" NOT NULL
+        CONSTRAINT users_pkey PRIMARY KEY CHECK (id <> ''),
+    email_address              TEXT COLLATE "C" NOT NULL
+        CONSTRAINT users_email_address_key UNIQUE,
+    password_hash              BYTEA       NOT NULL,
+    password_hash_algorithm_id TEXT        NOT NULL,
+    password_salt              BYTEA       NOT NULL,
+    disabled                   BOOLEAN     NOT NULL DEFAULT FALSE,
+    display_name               TEXT        NOT NULL DEFAULT '',
+    email_address_counter      INTEGER     NOT NULL DEFAULT 0 CHECK (email_address_counter >= 0),
+    password_hash_counter      INTEGER     NOT NULL DEFAULT 0 CHECK (password_hash_counter >= 0),
+    disabled_counter           INTEGER     NOT NULL DEFAULT 0 CHECK (disabled_counter >= 0),
+    sessions_counter           INTEGER     NOT NULL DEFAULT 0 CHECK (sessions_counter >= 0),
+    created_at                 TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    updated_at                 TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP
+)"#;
+
+/// VARBINARY for what is compared: MySQL and MariaDB have no collation in common that neither
+/// folds case nor pads with spaces. 3072 bytes are what a unique key holds at the most; LONGBLOB
+/// and LONGTEXT, because BLOB and TEXT end at 65,535 bytes.
+const MYSQL: &str = "
+CREATE TABLE users (
+    id                         VARBINARY(255)  NOT NULL,
+    email_address              VARBINARY(3072) NOT NULL,
+    password_hash              LONGBLOB        NOT NULL,
+    password_hash_algorithm_id LONGTEXT        NOT NULL,
+    password_salt              LONGBLOB        NOT NULL,
+    disabled                   BOOLEAN         NOT NULL DEFAULT FALSE,
+    display_name               LONGTEXT        NOT NULL,
+    email_address_counter      INT             NOT NULL DEFAULT 0,
+    password_hash_counter      INT             NOT NULL DEFAULT 0,
+    disabled_counter           INT             NOT NULL DEFAULT 0,
+    sessions_counter           INT             NOT NULL DEFAULT 0,
+    created_at                 DATETIME(6)     NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    updated_at                 DATETIME(6)     NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    CONSTRAINT users_pkey PRIMARY KEY (id),
+    CONSTRAINT users_email_address_key UNIQUE KEY (email_address),
+    CONSTRAINT users_id_check CHECK (id <> ''),
+    CONSTRAINT users_email_address_counter_check CHECK (email_address_counter >= 0),
+    CONSTRAINT users_password_hash_counter_check CHECK (password_hash_counter >= 0),
+    CONSTRAINT users_disabled_counter_check CHECK (disabled_counter >= 0),
+    CONSTRAINT users_sessions_counter_check CHECK (sessions_counter >= 0)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin";

@@ -1,0 +1,308 @@
+//! The bundled store: users in SQLite, PostgreSQL, MySQL or MariaDB, by SeaORM.
+//!
+//! One implementation for all of them. Each action is one statement, which the database makes
+//! atomic by itself; whether an email address is free is decided by a unique constraint, and
+//! whether a counter still has its value by the `WHERE` of the update.
+
+mod entity;
+mod error;
+mod migration;
+mod pools;
+mod url;
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
+    QueryTrait, UpdateMany,
+    sea_query::{Alias, Expr, SimpleExpr},
+};
+use tonic::{Request, Response, Status, async_trait};
+use uuid::Uuid;
+
+pub use self::{
+    migration::{MigrationState, MigrationStatus},
+    pools::{Config, DEFAULT_SERVER_CONNECTIONS, DEFAULT_SQLITE_CONNECTIONS},
+    url::Url,
+};
+use self::{
+    entity::{ActiveModel, Column, Entity as Users, Row},
+    pools::Pools,
+};
+use crate::proto::{
+    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
+    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
+    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
+    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
+    UpdateUserPasswordHashResponse, User, user_store_server::UserStore,
+};
+
+/// The bundled store. Clones share its connections.
+#[derive(Clone)]
+pub struct SqlStore {
+    pools: Pools,
+}
+
+/// The schema cannot be changed or read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", error::describe(.0))]
+pub struct SchemaError(DbErr);
+
+impl SqlStore {
+    /// A store that connects when it is first used. On SQLite the file is created if it is missing,
+    /// readable by its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// If the SQLite file cannot be created.
+    pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
+        Ok(Self { pools: Pools::open(url, config)? })
+    }
+
+    /// Connects with another user name, password or address from now on; connections that exist
+    /// stay. Does nothing, and says so, if `url` is of another kind of database.
+    #[must_use]
+    pub fn set_url(&self, url: &Url) -> bool {
+        self.pools.set_url(url)
+    }
+
+    /// Brings the schema up to that of this release, under a lock that all replicas share, and
+    /// names the migrations that were applied. A newer schema is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be reached or refuses; nothing is half done where the database has
+    /// transactions for its schema (all but MySQL and MariaDB).
+    pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
+        migration::up(self.pools.writes()).await.map_err(SchemaError)
+    }
+
+    /// Takes the newest migration back, **with the data that it holds**, and names it.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be reached or refuses, or its schema is newer than this release.
+    pub async fn migrate_down(&self) -> Result<Option<String>, SchemaError> {
+        migration::down(self.pools.writes()).await.map_err(SchemaError)
+    }
+
+    /// The migrations of this release and of the database. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be reached or refuses.
+    pub async fn migration_status(&self) -> Result<Vec<MigrationStatus>, SchemaError> {
+        migration::status(self.pools.reads()).await.map_err(SchemaError)
+    }
+
+    /// Whether the database answers and its schema is at least that of this release.
+    ///
+    /// # Errors
+    ///
+    /// In words, what is missing and which command does it.
+    pub async fn check(&self) -> Result<(), String> {
+        let status = self.migration_status().await.map_err(|error| error.to_string())?;
+        match status.iter().find(|migration| migration.state == MigrationState::Pending) {
+            None => Ok(()),
+            Some(pending) => Err(format!(
+                "the schema lacks {}: run `faroe-sidecar migrate up`, or serve with --migrate",
+                pending.name
+            )),
+        }
+    }
+
+    /// Closes all connections after the statements that they are running.
+    pub async fn close(&self) {
+        self.pools.close().await;
+    }
+
+    fn reads(&self) -> &DatabaseConnection {
+        self.pools.reads()
+    }
+
+    fn writes(&self) -> &DatabaseConnection {
+        self.pools.writes()
+    }
+
+    /// One atomic compare and set: `changes` to the row of the user, where `counter` still is
+    /// `seen`, and 1 more on that counter.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where no row matched; `INTERNAL` where the row matched and its counter cannot go
+    /// up. In both the row is untouched.
+    async fn compare_and_set<const N: usize>(
+        &self,
+        user_id: &str,
+        counter: Column,
+        seen: i32,
+        changes: [(Column, SimpleExpr); N],
+    ) -> Result<(), Status> {
+        if seen == i32::MAX {
+            return self.counter_at_maximum(user_id, counter).await;
+        }
+        let mut update = touched(Users::update_many())
+            .col_expr(counter, Expr::col(counter).add(1))
+            .filter(Column::Id.eq(user_id))
+            .filter(counter.eq(seen));
+        for (column, value) in changes {
+            update = update.col_expr(column, value);
+        }
+        match update.exec(self.writes()).await.map_err(|error| error::status(&error))? {
+            result if result.rows_affected == 0 => Err(not_found()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a compare and set on a counter at 2147483647 answers; it never changes the row.
+    async fn counter_at_maximum(&self, user_id: &str, counter: Column) -> Result<(), Status> {
+        let matching = Users::find_by_id(user_id)
+            .filter(counter.eq(i32::MAX))
+            .count(self.reads())
+            .await
+            .map_err(|error| error::status(&error))?;
+        match matching {
+            0 => Err(not_found()),
+            _ => Err(Status::internal("the counter is at 2147483647 and cannot be incremented")),
+        }
+    }
+}
+
+fn not_found() -> Status {
+    Status::not_found("no such user, or the counter does not match")
+}
+
+/// The update with the time of the change, which the database sets.
+fn touched(mut update: UpdateMany<Users>) -> UpdateMany<Users> {
+    QueryTrait::query(&mut update).value(Alias::new("updated_at"), Expr::current_timestamp());
+    update
+}
+
+#[async_trait]
+impl UserStore for SqlStore {
+    async fn create_user(
+        &self,
+        request: Request<CreateUserRequest>,
+    ) -> Result<Response<CreateUserResponse>, Status> {
+        let request = request.into_inner();
+        let user = User {
+            // Random, so never used again; ordered by time, so that the index stays compact.
+            id: Uuid::now_v7().to_string(),
+            email_address: request.email_address,
+            password_hash: request.password_hash,
+            password_hash_algorithm_id: request.password_hash_algorithm_id,
+            password_salt: request.password_salt,
+            ..User::default()
+        };
+        let row = ActiveModel {
+            id: Set(user.id.clone()),
+            email_address: Set(user.email_address.clone()),
+            password_hash: Set(user.password_hash.to_vec()),
+            password_hash_algorithm_id: Set(user.password_hash_algorithm_id.clone()),
+            password_salt: Set(user.password_salt.to_vec()),
+            disabled: Set(user.disabled),
+            display_name: Set(user.display_name.clone()),
+            email_address_counter: Set(0),
+            password_hash_counter: Set(0),
+            disabled_counter: Set(0),
+            sessions_counter: Set(0),
+        };
+        Users::insert(row)
+            .exec_without_returning(self.writes())
+            .await
+            .map_err(|error| error::status(&error))?;
+        Ok(Response::new(CreateUserResponse { user: Some(user) }))
+    }
+
+    async fn get_user(
+        &self,
+        request: Request<GetUserRequest>,
+    ) -> Result<Response<GetUserResponse>, Status> {
+        let row = Users::find_by_id(request.into_inner().user_id)
+            .into_model::<Row>()
+            .one(self.reads())
+            .await
+            .map_err(|error| error::status(&error))?;
+        let Row(user) = row.ok_or_else(not_found)?;
+        Ok(Response::new(GetUserResponse { user: Some(user) }))
+    }
+
+    async fn get_user_by_email_address(
+        &self,
+        request: Request<GetUserByEmailAddressRequest>,
+    ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
+        let row = Users::find()
+            .filter(Column::EmailAddress.eq(request.into_inner().email_address))
+            .into_model::<Row>()
+            .one(self.reads())
+            .await
+            .map_err(|error| error::status(&error))?;
+        let Row(user) = row.ok_or_else(not_found)?;
+        Ok(Response::new(GetUserByEmailAddressResponse { user: Some(user) }))
+    }
+
+    async fn update_user_email_address(
+        &self,
+        request: Request<UpdateUserEmailAddressRequest>,
+    ) -> Result<Response<UpdateUserEmailAddressResponse>, Status> {
+        let request = request.into_inner();
+        self.compare_and_set(
+            &request.user_id,
+            Column::EmailAddressCounter,
+            request.user_email_address_counter,
+            [(Column::EmailAddress, Expr::value(request.email_address))],
+        )
+        .await?;
+        Ok(Response::new(UpdateUserEmailAddressResponse {}))
+    }
+
+    async fn update_user_password_hash(
+        &self,
+        request: Request<UpdateUserPasswordHashRequest>,
+    ) -> Result<Response<UpdateUserPasswordHashResponse>, Status> {
+        let request = request.into_inner();
+        self.compare_and_set(
+            &request.user_id,
+            Column::PasswordHashCounter,
+            request.user_password_hash_counter,
+            [
+                (Column::PasswordHash, Expr::value(request.password_hash.to_vec())),
+                (
+                    Column::PasswordHashAlgorithmId,
+                    Expr::value(request.password_hash_algorithm_id),
+                ),
+                (Column::PasswordSalt, Expr::value(request.password_salt.to_vec())),
+            ],
+        )
+        .await?;
+        Ok(Response::new(UpdateUserPasswordHashResponse {}))
+    }
+
+    async fn increment_user_sessions_counter(
+        &self,
+        request: Request<IncrementUserSessionsCounterRequest>,
+    ) -> Result<Response<IncrementUserSessionsCounterResponse>, Status> {
+        let request = request.into_inner();
+        self.compare_and_set(
+            &request.user_id,
+            Column::SessionsCounter,
+            request.user_sessions_counter,
+            [],
+        )
+        .await?;
+        Ok(Response::new(IncrementUserSessionsCounterResponse {}))
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        let result = Users::delete_by_id(request.into_inner().user_id)
+            .exec(self.writes())
+            .await
+            .map_err(|error| error::status(&error))?;
+        match result.rows_affected {
+            0 => Err(not_found()),
+            _ => Ok(Response::new(DeleteUserResponse {})),
+        }
+    }
+}

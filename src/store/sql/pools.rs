@@ -1,0 +1,149 @@
+//! The connections of the bundled store.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::Duration,
+};
+
+use sea_orm::{
+    DatabaseConnection, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector,
+};
+use sqlx::{Executor as _, MySql, Pool, Postgres, Sqlite, pool::PoolOptions};
+
+use super::url::{Url, sqlite_options};
+use crate::store::reach_timeout;
+
+/// Connections to a database server by default.
+pub const DEFAULT_SERVER_CONNECTIONS: u32 = 10;
+
+/// Connections for reads of an SQLite file by default. Writes have one of their own: SQLite writes
+/// one at a time, and a queue in this process is fairer than its busy timeout.
+pub const DEFAULT_SQLITE_CONNECTIONS: u32 = 4;
+
+/// How a store uses its database.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Connections at the most, for reads and writes together on a server and for reads on SQLite;
+    /// `None` for the default of the database.
+    pub max_connections: Option<u32>,
+    /// How long a call may take; a connection has to come out of the pool in less.
+    pub store_timeout: Duration,
+}
+
+/// One pool on a server, two on SQLite.
+#[derive(Clone)]
+pub(super) struct Pools {
+    reads: DatabaseConnection,
+    writes: DatabaseConnection,
+    inner: Inner,
+}
+
+#[derive(Clone)]
+enum Inner {
+    Sqlite { reads: Pool<Sqlite>, writes: Pool<Sqlite> },
+    Postgres(Pool<Postgres>),
+    MySql(Pool<MySql>),
+}
+
+impl Pools {
+    pub(super) fn open(url: &Url, config: &Config) -> io::Result<Self> {
+        let acquire_timeout = reach_timeout(config.store_timeout);
+        Ok(match url {
+            Url::Sqlite(path) => {
+                create_private(path)?;
+                let pool = |connections: u32| {
+                    PoolOptions::<Sqlite>::new()
+                        .max_connections(connections)
+                        .acquire_timeout(acquire_timeout)
+                        // A file has no connection that could have been lost.
+                        .test_before_acquire(false)
+                        .idle_timeout(None)
+                        .max_lifetime(None)
+                        .connect_lazy_with(sqlite_options(path, acquire_timeout))
+                };
+                let reads = pool(config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS));
+                let writes = pool(1);
+                Self {
+                    reads: SqlxSqliteConnector::from_sqlx_sqlite_pool(reads.clone()),
+                    writes: SqlxSqliteConnector::from_sqlx_sqlite_pool(writes.clone()),
+                    inner: Inner::Sqlite { reads, writes },
+                }
+            }
+            Url::Postgres(options) => {
+                let pool = PoolOptions::<Postgres>::new()
+                    .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
+                    .acquire_timeout(acquire_timeout)
+                    .connect_lazy_with((**options).clone());
+                let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+                Self { reads: db.clone(), writes: db, inner: Inner::Postgres(pool) }
+            }
+            Url::MySql(options) => {
+                // Whole seconds are what the server takes. Strict, or values would be cut.
+                let lock_wait = acquire_timeout.as_secs().max(1);
+                let session = format!(
+                    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+                     SESSION innodb_lock_wait_timeout = {lock_wait}"
+                );
+                let pool = PoolOptions::<MySql>::new()
+                    .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
+                    .acquire_timeout(acquire_timeout)
+                    .after_connect(move |connection, _| {
+                        let session = sqlx::AssertSqlSafe(session.clone());
+                        Box::pin(async move { connection.execute(session).await.map(|_| ()) })
+                    })
+                    .connect_lazy_with((**options).clone());
+                let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
+                Self { reads: db.clone(), writes: db, inner: Inner::MySql(pool) }
+            }
+        })
+    }
+
+    pub(super) fn reads(&self) -> &DatabaseConnection {
+        &self.reads
+    }
+
+    pub(super) fn writes(&self) -> &DatabaseConnection {
+        &self.writes
+    }
+
+    pub(super) fn set_url(&self, url: &Url) -> bool {
+        match (&self.inner, url) {
+            (Inner::Postgres(pool), Url::Postgres(options)) => {
+                pool.set_connect_options((**options).clone());
+                true
+            }
+            (Inner::MySql(pool), Url::MySql(options)) => {
+                pool.set_connect_options((**options).clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match &self.inner {
+            Inner::Sqlite { reads, writes } => {
+                reads.close().await;
+                writes.close().await;
+            }
+            Inner::Postgres(pool) => pool.close().await,
+            Inner::MySql(pool) => pool.close().await,
+        }
+    }
+}
+
+/// Creates the file if it is missing, for its owner alone; SQLite gives its companions the mode of
+/// the file.
+fn create_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map(|_| ())
+}

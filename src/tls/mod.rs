@@ -1,0 +1,252 @@
+//! TLS: from PEM files to rustls configurations, and from a certificate to names.
+//!
+//! aws-lc-rs is the provider, named at each place: rustls cannot choose between two. TLS 1.3 and
+//! 1.2, hybrid post-quantum key exchange first, no early data.
+
+mod peer;
+
+use std::{io, path::{Path, PathBuf}, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
+    server::{VerifierBuilderError, WebPkiClientVerifier},
+};
+use thiserror::Error;
+
+pub use self::peer::{Peer, PeerError, Validity};
+
+/// The protocols of the endpoint, the preferred one first.
+const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// TLS material that cannot be used. The text names the file and never shows what is in it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file has no PEM section of the kind that is needed.
+    #[error("{file} has no PEM {wanted}")]
+    Empty {
+        /// The file.
+        file: PathBuf,
+        /// What it should have.
+        wanted: &'static str,
+    },
+    /// A file is not PEM.
+    #[error("{file} is not valid PEM")]
+    Pem {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A certificate of a bundle cannot be a trust anchor.
+    #[error("{file} has a certificate that cannot be a certificate authority: {source}")]
+    Anchor {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// Certificate and key do not go together, or one of them cannot be used.
+    #[error("{certificate} and {key} cannot be used together: {source}")]
+    Identity {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The certificate of a file cannot be read.
+    #[error("{file} has a certificate that cannot be read: {source}")]
+    Certificate {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: PeerError,
+    },
+    /// The certificate authorities cannot be used to verify clients.
+    #[error("{file} cannot be used to verify client certificates: {source}")]
+    Verifier {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: VerifierBuilderError,
+    },
+    /// The system has no certificate authorities.
+    #[error("the system has no certificate authorities that can be used: name them with --store-ca")]
+    NoSystemAuthorities,
+    /// The provider does not support the protocol versions.
+    #[error("TLS cannot be set up: {0}")]
+    Provider(rustls::Error),
+}
+
+/// A certificate chain and its key, as files.
+#[derive(Debug, Clone)]
+pub struct IdentityFiles {
+    /// PEM: the certificate, then those between it and the authority.
+    pub certificate: PathBuf,
+    /// PEM: the private key.
+    pub key: PathBuf,
+}
+
+/// The material of a listener, as files.
+#[derive(Debug, Clone)]
+pub struct ServerFiles {
+    /// What the server shows.
+    pub identity: IdentityFiles,
+    /// PEM: the authorities that client certificates must chain to.
+    pub client_ca: PathBuf,
+}
+
+/// The material towards a server, as files.
+#[derive(Debug, Clone, Default)]
+pub struct ClientFiles {
+    /// PEM: the authorities that the server's certificate must chain to; those of the system
+    /// without.
+    pub ca: Option<PathBuf>,
+    /// What the client shows, if anything.
+    pub identity: Option<IdentityFiles>,
+}
+
+/// The configuration of a listener that requires a client certificate.
+///
+/// A session may be resumed. rustls does not look at the client certificate again then: whoever
+/// serves the connection has to look at its [`Validity`] and names.
+///
+/// # Errors
+///
+/// If a file cannot be read or used.
+pub fn server_config(files: &ServerFiles) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(authorities(&files.client_ca)?),
+        Arc::clone(&provider),
+    )
+    .build()
+    .map_err(|source| TlsError::Verifier { file: files.client_ca.clone(), source })?;
+    let (chain, key) = identity(&files.identity)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|source| unusable(&files.identity, source))?;
+    config.alpn_protocols = HTTP.map(<[u8]>::to_vec).to_vec();
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Provider)?;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// The configuration of a gRPC client.
+///
+/// # Errors
+///
+/// If a file cannot be read or used.
+pub fn client_config(files: &ClientFiles) -> Result<ClientConfig, TlsError> {
+    let roots = match &files.ca {
+        Some(file) => authorities(file)?,
+        None => system_authorities()?,
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Provider)?
+        .with_root_certificates(roots);
+    let mut config = match &files.identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let (chain, key) = identity(files)?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|source| unusable(files, source))?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// Makes aws-lc-rs the provider of libraries that ask the process for one (the drivers of the
+/// databases). Once a process; later calls change nothing.
+pub fn install_provider() {
+    let _already_there: Result<(), Arc<CryptoProvider>> =
+        aws_lc_rs::default_provider().install_default();
+}
+
+/// How long the first certificate of a file is valid.
+///
+/// # Errors
+///
+/// If the file cannot be read or has no certificate.
+pub fn validity(file: &Path) -> Result<Validity, TlsError> {
+    let chain = certificates(file)?;
+    let first = chain.first().ok_or_else(|| empty(file, "certificate"))?;
+    Peer::from_certificate(first)
+        .map(|peer| peer.validity())
+        .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })
+}
+
+fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        store
+            .add(certificate)
+            .map_err(|source| TlsError::Anchor { file: file.to_owned(), source })?;
+    }
+    Ok(store)
+}
+
+fn system_authorities() -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() { Err(TlsError::NoSystemAuthorities) } else { Ok(store) }
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(files: &IdentityFiles) -> Result<Identity, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|error| pem_error(&files.key, "private key", &error))?;
+    Ok((chain, key))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_slice_iter(&read(file)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| pem_error(file, "certificate", &error))?;
+    if certificates.is_empty() { Err(empty(file, "certificate")) } else { Ok(certificates) }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(file).map_err(|source| TlsError::Read { file: file.to_owned(), source })
+}
+
+fn pem_error(file: &Path, wanted: &'static str, error: &pem::Error) -> TlsError {
+    match error {
+        pem::Error::NoItemsFound => empty(file, wanted),
+        // The error may quote a line of the file, and that may be a line of a key.
+        _ => TlsError::Pem { file: file.to_owned() },
+    }
+}
+
+fn empty(file: &Path, wanted: &'static str) -> TlsError {
+    TlsError::Empty { file: file.to_owned(), wanted }
+}
+
+fn unusable(files: &IdentityFiles, source: rustls::Error) -> TlsError {
+    TlsError::Identity {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        source,
+    }
+}

@@ -1,0 +1,150 @@
+//! What a certificate says about whoever shows it.
+
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
+use rustls::pki_types::CertificateDer;
+use thiserror::Error;
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer, X509Certificate},
+};
+
+/// A certificate that rustls accepted and that cannot be read nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the certificate's {0} cannot be read")]
+pub struct PeerError(&'static str);
+
+/// The identity in a certificate: its subject alternative names and its key. The subject's common
+/// name is nobody's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    dns_names: Vec<String>,
+    uri_names: Vec<String>,
+    spki_sha256: [u8; SHA256_OUTPUT_LEN],
+    validity: Validity,
+}
+
+/// From when to when a certificate is valid, both included; seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    not_before: i64,
+    not_after: i64,
+}
+
+impl Validity {
+    /// Whether it is valid at `now`.
+    pub fn contains(&self, now: SystemTime) -> bool {
+        (self.not_before..=self.not_after).contains(&unix_seconds(now))
+    }
+
+    /// How long it is still valid at `now`; zero if it is not.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        // `not_after` is the last second that counts.
+        let seconds = self.not_after.saturating_add(1).saturating_sub(unix_seconds(now));
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+impl Peer {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    ///
+    /// If its structure, or its subject alternative names, cannot be read.
+    pub fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, PeerError> {
+        let (_, certificate) =
+            X509Certificate::from_der(certificate).map_err(|_| PeerError("structure"))?;
+        let names = certificate
+            .subject_alternative_name()
+            .map_err(|_| PeerError("subject alternative name"))?;
+        let mut dns_names = Vec::new();
+        let mut uri_names = Vec::new();
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            match name {
+                GeneralName::DNSName(name) => dns_names.push((*name).to_owned()),
+                GeneralName::URI(name) => uri_names.push((*name).to_owned()),
+                _ => {}
+            }
+        }
+        let mut spki_sha256 = [0; SHA256_OUTPUT_LEN];
+        spki_sha256.copy_from_slice(digest(&SHA256, certificate.public_key().raw).as_ref());
+        let validity = certificate.validity();
+        Ok(Self {
+            dns_names,
+            uri_names,
+            spki_sha256,
+            validity: Validity {
+                not_before: validity.not_before.timestamp(),
+                not_after: validity.not_after.timestamp(),
+            },
+        })
+    }
+
+    /// The DNS names, as the certificate writes them.
+    pub fn dns_names(&self) -> impl Iterator<Item = &str> {
+        self.dns_names.iter().map(String::as_str)
+    }
+
+    /// The URI names, as the certificate writes them.
+    pub fn uri_names(&self) -> impl Iterator<Item = &str> {
+        self.uri_names.iter().map(String::as_str)
+    }
+
+    /// SHA-256 of the DER of the subject's public key info.
+    pub fn spki_sha256(&self) -> &[u8; SHA256_OUTPUT_LEN] {
+        &self.spki_sha256
+    }
+
+    /// When the certificate is valid.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// What a log calls this peer: its first URI, else its first DNS name.
+    pub fn name(&self) -> &str {
+        self.uri_names().chain(self.dns_names()).next().unwrap_or("(no name)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_the_validity_are_valid() {
+        let validity = Validity { not_before: 100, not_after: 200 };
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        for (seconds, valid) in [(99, false), (100, true), (150, true), (200, true), (201, false)] {
+            assert_eq!(validity.contains(at(seconds)), valid, "{seconds}");
+        }
+        assert_eq!(validity.left(at(150)), Duration::from_secs(51));
+        assert_eq!(validity.left(at(201)), Duration::ZERO);
+        assert_eq!(validity.left(at(9999)), Duration::ZERO);
+    }
+
+    #[test]
+    fn every_name_of_a_certificate_is_seen_and_its_common_name_is_not() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params =
+            rcgen::CertificateParams::new(vec!["a.example".to_owned(), "b.example".to_owned()])
+                .unwrap();
+        for uri in ["spiffe://x/one", "spiffe://x/two"] {
+            params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
+        }
+        params.distinguished_name.push(rcgen::DnType::CommonName, "common.example");
+        let certificate = params.self_signed(&key).unwrap();
+        let peer = Peer::from_certificate(certificate.der()).unwrap();
+        assert_eq!(peer.dns_names().collect::<Vec<_>>(), ["a.example", "b.example"]);
+        assert_eq!(peer.uri_names().collect::<Vec<_>>(), ["spiffe://x/one", "spiffe://x/two"]);
+        assert_eq!(peer.name(), "spiffe://x/one");
+        use rcgen::PublicKeyData as _;
+        let spki = digest(&SHA256, &key.subject_public_key_info());
+        assert_eq!(peer.spki_sha256(), spki.as_ref());
+    }
+}
