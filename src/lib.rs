@@ -1,6 +1,41 @@
-//! A user server for Faroe.
+//! A user server for [Faroe](https://faroe.dev): action invocations over mutual TLS, answered by
+//! any gRPC `UserStore` or by the bundled SQL store.
+//!
+//! ```text
+//!  Faroe ──HTTPS──▶ server ─▶ endpoint ─▶ action ─▶ UserStore ─┬─▶ store::remote ──gRPC──▶ any language
+//!  server           (TLS,     (HTTP       (JSON ↔   (the trait └─▶ store::sql ──▶ SQLite, PostgreSQL,
+//!                    drain)    rules)      typed)    of the .proto)               MySQL, MariaDB
+//! ```
+//!
+//! Data goes one way through it and comes back the same way; each stage knows the next one only.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`action`] | an action invocation, from its JSON to a call of the store and back; no HTTP |
+//! | [`endpoint`] | who may call, path, method, size, time, problem details |
+//! | [`server`], [`drain`] | accepting, handshakes, serving, stopping |
+//! | [`tls`], [`authz`] | PEM files to rustls configurations; certificates to names; who may call |
+//! | [`store`] | a URL to a store: [`store::sql`] bundled, [`store::remote`] over gRPC |
+//! | [`served`] | the bundled store as a gRPC server |
+//! | [`proto`] | the code generated from the contract |
+//! | [`admin`], [`readiness`], [`telemetry`] | what operators see |
+//! | [`app`] | configuration to bound listeners to serving to the end |
+//! | [`cli`], [`dev`] | the commands |
+//!
+//! Programs with an HTTP server of their own use [`action::ActionServer`] alone.
+
 pub mod action;
+pub mod admin;
+pub mod app;
 pub mod authz;
-pub mod tls;
+pub mod cli;
+pub mod dev;
+pub mod drain;
+pub mod endpoint;
 pub mod proto;
+pub mod readiness;
+pub mod served;
+pub mod server;
 pub mod store;
+pub mod telemetry;
+pub mod tls;

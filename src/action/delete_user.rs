@@ -10,10 +10,7 @@ impl Invocation for DeleteUserRequest {
     const ACTION: Action = Action::DeleteUser;
 
     fn decode(arguments: &Members<'_>, action_invocation_id: String) -> Result<Self, BadRequest> {
-        Ok(Self {
-            action_invocation_id,
-            user_id: arguments.string("user_id")?,
-        })
+        Ok(Self { action_invocation_id, user_id: arguments.string("user_id")? })
     }
 
     async fn call(

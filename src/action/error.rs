@@ -155,10 +155,9 @@ mod tests {
             for number in 1..=16 {
                 let code = Code::from_i32(number);
                 let expected = match (code, action) {
-                    (
-                        Code::AlreadyExists,
-                        Action::CreateUser | Action::UpdateUserEmailAddress,
-                    ) => ErrorCode::EmailAddressAlreadyUsed,
+                    (Code::AlreadyExists, Action::CreateUser | Action::UpdateUserEmailAddress) => {
+                        ErrorCode::EmailAddressAlreadyUsed
+                    }
                     (Code::NotFound, Action::CreateUser) => ErrorCode::InternalError,
                     (Code::NotFound, _) => ErrorCode::UserNotFound,
                     (Code::Aborted, _) => ErrorCode::InternalConflict,
@@ -181,10 +180,7 @@ mod tests {
             CallError::Failed(ErrorCode::InternalError, _)
         ));
         let status = NotReached::new("connection refused").into_status();
-        assert!(matches!(
-            CallError::of_status(Action::GetUser, &status),
-            CallError::NotReached(_)
-        ));
+        assert!(matches!(CallError::of_status(Action::GetUser, &status), CallError::NotReached(_)));
     }
 
     #[test]

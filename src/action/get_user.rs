@@ -12,10 +12,7 @@ impl Invocation for GetUserRequest {
     const ACTION: Action = Action::GetUser;
 
     fn decode(arguments: &Members<'_>, action_invocation_id: String) -> Result<Self, BadRequest> {
-        Ok(Self {
-            action_invocation_id,
-            user_id: arguments.string("user_id")?,
-        })
+        Ok(Self { action_invocation_id, user_id: arguments.string("user_id")? })
     }
 
     async fn call(

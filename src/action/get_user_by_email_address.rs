@@ -12,10 +12,7 @@ impl Invocation for GetUserByEmailAddressRequest {
     const ACTION: Action = Action::GetUserByEmailAddress;
 
     fn decode(arguments: &Members<'_>, action_invocation_id: String) -> Result<Self, BadRequest> {
-        Ok(Self {
-            action_invocation_id,
-            email_address: arguments.string("email_address")?,
-        })
+        Ok(Self { action_invocation_id, email_address: arguments.string("email_address")? })
     }
 
     async fn call(
@@ -25,6 +22,8 @@ impl Invocation for GetUserByEmailAddressRequest {
     ) -> Result<Option<User>, CallError> {
         let email_address = self.email_address.clone();
         let reply = store.get_user_by_email_address(request(self, deadline)).await;
-        user_value(Self::ACTION, reply, |reply| reply::user_with_email_address(reply.user, &email_address))
+        user_value(Self::ACTION, reply, |reply| {
+            reply::user_with_email_address(reply.user, &email_address)
+        })
     }
 }

@@ -29,12 +29,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
 
+use self::{error::CallError, wire::Members};
 pub use self::{
     error::{ErrorCode, Failure},
     invocation_id::ActionInvocationId,
     wire::{BadRequest, Member},
 };
-use self::{error::CallError, wire::Members};
 use crate::{
     proto::{
         CreateUserRequest, DeleteUserRequest, GetUserByEmailAddressRequest, GetUserRequest,
@@ -131,6 +131,11 @@ impl Resolution {
     pub fn outcome(&self) -> &'static str {
         self.error_code.map_or("ok", ErrorCode::as_str)
     }
+
+    /// Whether the store said what the caller is told, so that nothing is wrong here.
+    pub fn is_the_stores_word(&self) -> bool {
+        !matches!(self.error_code, Some(ErrorCode::InternalError))
+    }
 }
 
 /// The bytes of a response body. `Debug` shows their number only.
@@ -205,8 +210,8 @@ impl ActionServer {
     /// was invoked and failed is a [`Resolution`] with an error code.
     pub async fn resolve(&self, body: &[u8]) -> Result<Resolution, NotInvoked> {
         let invocation = Members::of_body(body)?;
-        let action = Action::from_name(&invocation.string("action")?)
-            .ok_or(BadRequest::UnknownAction)?;
+        let action =
+            Action::from_name(&invocation.string("action")?).ok_or(BadRequest::UnknownAction)?;
         let arguments = invocation.object("arguments")?;
         match action {
             Action::CreateUser => self.invoke::<CreateUserRequest>(&arguments).await,

@@ -113,8 +113,8 @@ impl<'a> Members<'a> {
         if text.starts_with('\u{feff}') {
             return Err(BadRequest::ByteOrderMark);
         }
-        let whole: &RawValue = serde_json::from_str(text)
-            .map_err(|error| BadRequest::NotJson(error.to_string()))?;
+        let whole: &RawValue =
+            serde_json::from_str(text).map_err(|error| BadRequest::NotJson(error.to_string()))?;
         check_strings(whole.get())?;
         Self::of_value(whole).ok_or(BadRequest::NotAnObject)
     }
@@ -159,11 +159,7 @@ impl<'a> Members<'a> {
             .ok_or_else(|| wrong_type(name, "an integer number from -2147483648 to 2147483647"))
     }
 
-    fn text(
-        &self,
-        name: &'static str,
-        expected: &'static str,
-    ) -> Result<Cow<'a, str>, BadRequest> {
+    fn text(&self, name: &'static str, expected: &'static str) -> Result<Cow<'a, str>, BadRequest> {
         let value = self.required(name)?;
         serde_json::from_str::<Text<'a>>(value.get())
             .map(|text| text.0)
@@ -181,7 +177,8 @@ fn int32(number: &str) -> Option<i32> {
         return None;
     }
     let value: f64 = number.parse().ok()?;
-    let within = value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value);
+    let within =
+        value.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&value);
     // The cast is exact: the value is an integer within the range.
     within.then_some(value as i32)
 }
@@ -229,11 +226,9 @@ fn check_strings(text: &str) -> Result<(), BadRequest> {
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
-            b'{' => levels.push(Level::Object {
-                names: HashSet::new(),
-                current: None,
-                at_name: true,
-            }),
+            b'{' => {
+                levels.push(Level::Object { names: HashSet::new(), current: None, at_name: true })
+            }
             b'[' => levels.push(Level::List),
             b'}' | b']' => {
                 levels.pop();
@@ -245,9 +240,12 @@ fn check_strings(text: &str) -> Result<(), BadRequest> {
             }
             b'"' => {
                 let end = end_of_string(bytes, at);
-                let string = serde_json::from_str::<Text<'_>>(text.get(at..end).unwrap_or_default());
+                let string =
+                    serde_json::from_str::<Text<'_>>(text.get(at..end).unwrap_or_default());
                 match (levels.last_mut(), string) {
-                    (Some(Level::Object { names, current, at_name }), Ok(Text(name))) if *at_name => {
+                    (Some(Level::Object { names, current, at_name }), Ok(Text(name)))
+                        if *at_name =>
+                    {
                         *at_name = false;
                         if !names.insert(name.clone()) {
                             return Err(BadRequest::DuplicateMember(Member::of(Some(&name))));
@@ -378,7 +376,9 @@ mod tests {
         assert_eq!(bytes("").unwrap(), Bytes::new());
         assert_eq!(bytes("AA==").unwrap(), Bytes::from_static(&[0]));
         assert_eq!(bytes("+/+/").unwrap(), Bytes::from_static(&[0xfb, 0xff, 0xbf]));
-        for wrong in ["AA", "AA=", "AB==", "AAB=", "-_-_", "AA==\\n", "AAAA\\nAAAA", " AA==", "A", "="] {
+        for wrong in
+            ["AA", "AA=", "AB==", "AAB=", "-_-_", "AA==\\n", "AAAA\\nAAAA", " AA==", "A", "="]
+        {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }

@@ -84,7 +84,9 @@ impl std::str::FromStr for Url {
 
     fn from_str(url: &str) -> Result<Self, InvalidUrl> {
         let (scheme, _) = url.split_once("://").ok_or_else(|| {
-            InvalidUrl::new("the store has no scheme: write SCHEME://…, such as sqlite://users.sqlite")
+            InvalidUrl::new(
+                "the store has no scheme: write SCHEME://…, such as sqlite://users.sqlite",
+            )
         })?;
         match scheme {
             "sqlite" | "postgres" | "postgresql" | "mysql" => url.parse().map(Self::Sql),

@@ -5,7 +5,11 @@
 
 mod peer;
 
-use std::{io, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -84,7 +88,9 @@ pub enum TlsError {
         source: VerifierBuilderError,
     },
     /// The system has no certificate authorities.
-    #[error("the system has no certificate authorities that can be used: name them with --store-ca")]
+    #[error(
+        "the system has no certificate authorities that can be used: name them with --store-ca"
+    )]
     NoSystemAuthorities,
     /// The provider does not support the protocol versions.
     #[error("TLS cannot be set up: {0}")]
@@ -166,9 +172,7 @@ pub fn client_config(files: &ClientFiles) -> Result<ClientConfig, TlsError> {
         None => builder.with_no_client_auth(),
         Some(files) => {
             let (chain, key) = identity(files)?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|source| unusable(files, source))?
+            builder.with_client_auth_cert(chain, key).map_err(|source| unusable(files, source))?
         }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -244,9 +248,5 @@ fn empty(file: &Path, wanted: &'static str) -> TlsError {
 }
 
 fn unusable(files: &IdentityFiles, source: rustls::Error) -> TlsError {
-    TlsError::Identity {
-        certificate: files.certificate.clone(),
-        key: files.key.clone(),
-        source,
-    }
+    TlsError::Identity { certificate: files.certificate.clone(), key: files.key.clone(), source }
 }

@@ -297,11 +297,7 @@ async fn keep(
     }
 }
 
-fn set(
-    state: &watch::Sender<State>,
-    address: &Address,
-    change: impl FnOnce(&mut AddressState),
-) {
+fn set(state: &watch::Sender<State>, address: &Address, change: impl FnOnce(&mut AddressState)) {
     state.send_modify(|state| {
         if let Some(address) = state.addresses.get_mut(address) {
             change(address);

@@ -77,7 +77,11 @@ impl RemoteStore {
                     format!("{host}:{port}")
                 };
                 let scheme = if *tls { "https" } else { "http" };
-                let wrong = || super::InvalidUrl::new("the store's host is no name that can be in a certificate");
+                let wrong = || {
+                    super::InvalidUrl::new(
+                        "the store's host is no name that can be in a certificate",
+                    )
+                };
                 let origin = format!("{scheme}://{host_port}").parse().map_err(|_| wrong())?;
                 let tls = match (tls, config.tls) {
                     (false, _) => None,
@@ -85,7 +89,9 @@ impl RemoteStore {
                         config: tls,
                         name: ServerName::try_from(host.clone()).map_err(|_| wrong())?,
                     }),
-                    (true, None) => return Err(super::InvalidUrl::new("grpcs:// needs TLS material")),
+                    (true, None) => {
+                        return Err(super::InvalidUrl::new("grpcs:// needs TLS material"));
+                    }
                 };
                 (origin, tls)
             }

@@ -94,9 +94,15 @@ mod tests {
         assert_eq!("grpcs://store.example:443".parse(), Ok(tcp("store.example", 443, true)));
         assert_eq!("grpc://[::1]:1".parse(), Ok(tcp("::1", 1, false)));
         assert_eq!("unix:///run/s.sock".parse(), Ok(Url::Unix("/run/s.sock".into())));
-        for wrong in
-            ["grpc://h", "grpc://:1", "grpc://h:0", "grpc://h:1/x", "grpc://u@h:1", "unix://s.sock", "grpc://"]
-        {
+        for wrong in [
+            "grpc://h",
+            "grpc://:1",
+            "grpc://h:0",
+            "grpc://h:1/x",
+            "grpc://u@h:1",
+            "unix://s.sock",
+            "grpc://",
+        ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
         }
     }

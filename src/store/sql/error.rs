@@ -5,8 +5,7 @@
 
 use sea_orm::{DbErr, RuntimeErr};
 use sqlx::{
-    error::DatabaseError, mysql::MySqlDatabaseError, postgres::PgDatabaseError,
-    sqlite::SqliteError,
+    error::DatabaseError, mysql::MySqlDatabaseError, postgres::PgDatabaseError, sqlite::SqliteError,
 };
 use tonic::Status;
 
@@ -100,12 +99,9 @@ fn is_email_address_taken(error: &DbErr) -> bool {
     // The message is "Duplicate entry 'VALUE' for key 'KEY'", on MySQL with the table before the
     // key. The value is a stranger's: only the end counts.
     error.try_downcast_ref::<MySqlDatabaseError>().is_some_and(|error| {
-        [
-            format!(" for key '{EMAIL_ADDRESS_KEY}'"),
-            format!(" for key 'users.{EMAIL_ADDRESS_KEY}'"),
-        ]
-        .iter()
-        .any(|end| error.message().ends_with(end))
+        [format!(" for key '{EMAIL_ADDRESS_KEY}'"), format!(" for key 'users.{EMAIL_ADDRESS_KEY}'")]
+            .iter()
+            .any(|end| error.message().ends_with(end))
     })
 }
 

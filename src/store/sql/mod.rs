@@ -19,14 +19,14 @@ use sea_orm::{
 use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
+use self::{
+    entity::{ActiveModel, Column, Entity as Users, Row},
+    pools::Pools,
+};
 pub use self::{
     migration::{MigrationState, MigrationStatus},
     pools::{Config, DEFAULT_SERVER_CONNECTIONS, DEFAULT_SQLITE_CONNECTIONS},
     url::Url,
-};
-use self::{
-    entity::{ActiveModel, Column, Entity as Users, Row},
-    pools::Pools,
 };
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
@@ -266,10 +266,7 @@ impl UserStore for SqlStore {
             request.user_password_hash_counter,
             [
                 (Column::PasswordHash, Expr::value(request.password_hash.to_vec())),
-                (
-                    Column::PasswordHashAlgorithmId,
-                    Expr::value(request.password_hash_algorithm_id),
-                ),
+                (Column::PasswordHashAlgorithmId, Expr::value(request.password_hash_algorithm_id)),
                 (Column::PasswordSalt, Expr::value(request.password_salt.to_vec())),
             ],
         )

@@ -114,9 +114,7 @@ fn own() -> BTreeSet<String> {
 }
 
 /// The versions in the database; none before the first migration.
-async fn applied<'c>(
-    db: impl IntoSchemaManagerConnection<'c>,
-) -> Result<BTreeSet<String>, DbErr> {
+async fn applied<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Result<BTreeSet<String>, DbErr> {
     let manager = SchemaManager::new(db);
     if !manager.has_table(VERSIONS).await? {
         return Ok(BTreeSet::new());

@@ -1,0 +1,319 @@
+//! The sidecar put together: from a configuration to bound listeners, to serving, to the end.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tracing::{error, info, warn};
+
+use crate::{
+    action::ActionServer,
+    admin::Admin,
+    drain::Drain,
+    endpoint::{self, Endpoint},
+    readiness::{Condition, Readiness},
+    server,
+    store::{self, Store},
+    tls,
+};
+
+/// How often the store is looked at.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the file of the store's URL is looked at.
+const STORE_FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Everything that `serve` needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The address of the endpoint.
+    pub listen: SocketAddr,
+    /// The address of the admin listener.
+    pub admin_listen: SocketAddr,
+    /// The rules of the endpoint.
+    pub endpoint: endpoint::Config,
+    /// The time limits of connections.
+    pub server: server::Config,
+    /// The material of the endpoint.
+    pub tls: tls::ServerFiles,
+    /// Which store, and how it is reached.
+    pub store: StoreConfig,
+    /// From the signal to the end of the last request.
+    pub drain_timeout: Duration,
+}
+
+/// Which store, and how it is reached.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// Where it is.
+    pub url: store::Url,
+    /// The file that the URL was read from, if it was.
+    pub file: Option<PathBuf>,
+    /// The material towards a gRPC store.
+    pub tls: tls::ClientFiles,
+    /// How long a call may take, all attempts together.
+    pub timeout: Duration,
+    /// Connections to the database at the most.
+    pub db_max_connections: Option<u32>,
+    /// Whether to bring up the schema of a database server at start.
+    pub migrate: bool,
+}
+
+impl StoreConfig {
+    /// Looks at everything that can be looked at without opening the store.
+    ///
+    /// # Errors
+    ///
+    /// In words, what is wrong.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.url {
+            store::Url::Sql(url) => url.check_folder()?,
+            store::Url::Remote(url) if url.is_tls() => {
+                tls::client_config(&self.tls)?;
+            }
+            store::Url::Remote(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Opens the store: creates an SQLite file that is missing and brings its schema up; anything
+    /// else connects in the background.
+    ///
+    /// # Errors
+    ///
+    /// If the SQLite file cannot be used.
+    pub async fn open(&self) -> anyhow::Result<Store> {
+        match &self.url {
+            store::Url::Sql(url) => {
+                let config = store::sql::Config {
+                    max_connections: self.db_max_connections,
+                    store_timeout: self.timeout,
+                };
+                let store = store::sql::SqlStore::open(url, &config)
+                    .context("cannot create the SQLite file")?;
+                if let store::sql::Url::Sqlite(path) = url {
+                    let applied = store.migrate_up().await.with_context(|| {
+                        format!("cannot use {} as an SQLite database", path.display())
+                    })?;
+                    log_migrations(&applied);
+                }
+                Ok(Store::Sql(store))
+            }
+            store::Url::Remote(url) => {
+                let tls = match url.is_tls() {
+                    true => Some(Arc::new(tls::client_config(&self.tls)?)),
+                    false => None,
+                };
+                let config =
+                    store::remote::Config { url: url.clone(), tls, store_timeout: self.timeout };
+                Ok(Store::Remote(store::remote::RemoteStore::start(config)?))
+            }
+        }
+    }
+}
+
+/// A sidecar whose addresses are bound.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    tls: rustls::ServerConfig,
+    endpoint: TcpListener,
+    admin: TcpListener,
+}
+
+/// Why a sidecar does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is wrong; nothing was bound or created.
+    Configuration(anyhow::Error),
+    /// It is right, and starting failed.
+    Failed(anyhow::Error),
+}
+
+/// How a sidecar ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request in hand was finished.
+    Drained,
+    /// Some were cut off when the time was over.
+    Cut,
+}
+
+impl Config {
+    /// Reads and checks everything as [`App::bind`] would, and opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// In words, what is wrong.
+    pub fn check(&self) -> anyhow::Result<rustls::ServerConfig> {
+        let tls = tls::server_config(&self.tls)?;
+        self.store.check()?;
+        Ok(tls)
+    }
+}
+
+impl App {
+    /// Loads the material and binds both addresses. Port 0 is one that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let tls = config.check().map_err(StartError::Configuration)?;
+        let endpoint = listen(config.listen).await.map_err(StartError::Failed)?;
+        let admin = listen(config.admin_listen).await.map_err(StartError::Failed)?;
+        Ok(Self { config, tls, endpoint, admin })
+    }
+
+    /// The address of the endpoint.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not say.
+    pub fn endpoint_address(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// The address of the admin listener.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system does not say.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until `shutdown` resolves, then lets the requests in hand finish.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be opened.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<Ended> {
+        let Self { config, tls, endpoint, admin } = self;
+        let endpoint_address = endpoint.local_addr()?;
+        let admin_address = admin.local_addr()?;
+        warn_of_expiry(&config.tls.identity.certificate);
+        let store = config.store.open().await?;
+
+        let readiness = Readiness::default();
+        let condition = readiness.condition("store");
+        let watch = tokio::spawn(watch_store(store.clone(), config.store.clone(), condition));
+        let watch_file = tokio::spawn(watch_store_file(store.clone(), config.store.clone()));
+
+        let actions =
+            ActionServer::new(store.user_store()).with_store_timeout(config.store.timeout);
+        let drain = Drain::default();
+        let service = Endpoint::new(config.endpoint, actions.clone(), drain.clone());
+        drain.spawn(server::serve(
+            endpoint,
+            Some(Arc::new(tls)),
+            service,
+            config.server,
+            drain.clone(),
+        ));
+        // Probes are answered to the last: the admin listener is no part of the drain.
+        let admin_drain = Drain::default();
+        let probes = Admin::new(readiness.clone());
+        admin_drain.spawn(server::serve(admin, None, probes, config.server, admin_drain.clone()));
+        info!(endpoint = %endpoint_address, admin = %admin_address, "listening");
+
+        shutdown.await;
+
+        info!(
+            timeout = %humantime::format_duration(config.drain_timeout),
+            "draining: no more connections, and the requests in hand are finished"
+        );
+        watch.abort();
+        watch_file.abort();
+        readiness.condition("drain").lacks("the sidecar is stopping");
+        let drained = drain.run(config.drain_timeout).await;
+        if drained {
+            // Writes whose callers have gone; each ends within the store's timeout.
+            actions.finish().await;
+        }
+        if let Store::Sql(store) = &store {
+            let _ = tokio::time::timeout(config.store.timeout, store.close()).await;
+        }
+        admin_drain.run(Duration::ZERO).await;
+        if drained {
+            info!("stopped");
+            Ok(Ended::Drained)
+        } else {
+            warn!("stopped; requests that took longer than --drain-timeout were cut off");
+            Ok(Ended::Cut)
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn log_migrations(applied: &[String]) {
+    for migration in applied {
+        info!(migration, "the schema was brought up");
+    }
+}
+
+fn warn_of_expiry(certificate: &Path) {
+    let now = std::time::SystemTime::now();
+    if tls::validity(certificate).is_ok_and(|validity| !validity.contains(now)) {
+        warn!(file = %certificate.display(), "the server certificate is not valid now; callers will refuse it");
+    }
+}
+
+/// Brings the schema up, if that was asked for, and keeps the store's condition up to date.
+async fn watch_store(store: Store, config: StoreConfig, condition: Condition) {
+    let mut migrate = config.migrate;
+    loop {
+        let checked = match &store {
+            Store::Sql(sql) if migrate => match sql.migrate_up().await {
+                Ok(applied) => {
+                    migrate = false;
+                    log_migrations(&applied);
+                    store.check().await
+                }
+                Err(error) => Err(format!("the schema cannot be brought up: {error}")),
+            },
+            _ => store.check().await,
+        };
+        match checked {
+            Ok(()) if condition.is_met() => info!("the store is ready"),
+            Ok(()) => {}
+            Err(reason) => {
+                if condition.lacks(&*reason) {
+                    warn!(reason, "the store is not ready");
+                }
+            }
+        }
+        tokio::time::sleep(STORE_CHECK_INTERVAL).await;
+    }
+}
+
+/// Has new connections to the database made with the URL that the file holds now.
+async fn watch_store_file(store: Store, config: StoreConfig) {
+    let (Some(file), Store::Sql(sql)) = (config.file, store) else { return };
+    let mut seen = tokio::fs::read_to_string(&file).await.ok();
+    loop {
+        tokio::time::sleep(STORE_FILE_INTERVAL).await;
+        let Ok(content) = tokio::fs::read_to_string(&file).await else { continue };
+        if seen.as_deref() == Some(content.as_str()) {
+            continue;
+        }
+        let file = file.display();
+        match content.trim().parse() {
+            Ok(store::Url::Sql(url)) if sql.set_url(&url) => {
+                info!(%file, "new connections to the database use the changed URL");
+            }
+            Ok(_) => {
+                error!(%file, "the changed URL is of another kind of store: restart to use it");
+            }
+            Err(error) => error!(%file, %error, "the changed URL cannot be used"),
+        }
+        seen = Some(content);
+    }
+}

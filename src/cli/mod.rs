@@ -1,0 +1,208 @@
+//! The command line: raw options, then resolved configurations, then a command.
+//!
+//! `interface`. Every flag has an environment variable that says the same; `--help` is the
+//! reference. An error is one line, and a password in a URL is in none of them.
+
+mod check;
+mod dev;
+mod migrate;
+mod options;
+mod proto;
+mod serve;
+mod store;
+
+use std::{ffi::OsString, fmt::Write as _, io, process::ExitCode};
+
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ErrorKind},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{app::StartError, tls};
+
+/// A user server for Faroe: action invocations over mutual TLS, answered by the bundled SQL store
+/// or by any gRPC UserStore.
+#[derive(Debug, Parser)]
+#[command(name = "faroe-sidecar", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything on one machine: makes development certificates and an SQLite file, serves, and
+    /// prints curl lines that work as they stand.
+    Dev(dev::Options),
+    /// The sidecar.
+    Serve(serve::Options),
+    /// The schema of the bundled store: up, down, status.
+    Migrate(migrate::Options),
+    /// Serves the bundled store as a gRPC UserStore, with health and reflection.
+    Store(store::Options),
+    /// Prints the .proto of the UserStore.
+    Proto,
+    /// Reads the whole configuration as serve would, certificates included, says what is wrong, and
+    /// serves nothing.
+    Check(serve::Options),
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug)]
+enum Failure {
+    /// Wrong usage or configuration: nothing was written or bound.
+    Usage(anyhow::Error),
+    /// It failed while running.
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Configuration(error) => Self::Usage(error),
+            StartError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// Runs a command line and says how the process is to end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    tls::install_provider();
+    let result = match cli.command {
+        Command::Dev(options) => dev::run(options),
+        Command::Serve(options) => serve::run(options),
+        Command::Migrate(options) => migrate::run(options),
+        Command::Store(options) => store::run(options),
+        Command::Proto => proto::run(),
+        Command::Check(options) => check::run(options),
+    };
+    let (error, code) = match result {
+        Ok(code) => return code,
+        Err(Failure::Usage(error)) => (error, 2),
+        Err(Failure::Failed(error)) => (error, 1),
+    };
+    eprintln!("faroe-sidecar: {}", one_line(&error));
+    ExitCode::from(code)
+}
+
+/// An error with its causes, each said once.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            let _ = write!(line, ": {cause}");
+        }
+    }
+    line.replace('\n', " ")
+}
+
+/// What clap has to say, in one line; `--help` and `--version` as they are.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has gone, such as `head`, is no error of ours.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+        }
+        _ => eprintln!("faroe-sidecar: {} (see --help)", usage_line(error)),
+    }
+    ExitCode::from(2)
+}
+
+fn usage_line(error: &clap::Error) -> String {
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    if error.kind() == ErrorKind::ValueValidation {
+        if let Some(source) = std::error::Error::source(error) {
+            // None of these errors shows a URL.
+            return format!("{}: {source}", context(ContextKind::InvalidArg));
+        }
+    }
+    let shown = error.render().to_string();
+    let paragraph = shown.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    // Whatever was typed in the wrong place may be a URL with a password.
+    match line.split_once("://") {
+        Some((before, _)) => format!("{before}://…'"),
+        None => line.to_owned(),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)
+}
+
+/// Resolves at the first SIGTERM or SIGINT; to be made before anybody could send one.
+fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn line(arguments: &[&str]) -> String {
+        let arguments = ["faroe-sidecar"].iter().chain(arguments);
+        usage_line(&Cli::try_parse_from(arguments).expect_err("it should be refused"))
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_line_and_shows_no_password() {
+        for arguments in [
+            &["serve", "postgres://u:hunter2@h/db"][..],
+            &["postgres://u:hunter2@h/db"],
+            &["serve", "--stroe=postgres://u:hunter2@h/db"],
+            &["serve", "--listen", "postgres://u:hunter2@h/db"],
+            &["serve", "--max-body", "postgres://u:hunter2@h/db"],
+            &["serve", "--store", "postgres://u:hunter2@h/db", "--store-file", "f"],
+            &["serve", "--log-format", "postgres://u:hunter2@h/db"],
+            &["migrate", "postgres://u:hunter2@h/db"],
+        ] {
+            let line = line(arguments);
+            assert!(!line.contains("hunter2"), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_option() {
+        assert!(line(&["serve", "--request-timeout", "10"]).contains("--request-timeout"));
+        assert!(line(&["serve", "--allow-client", "faroe"]).contains("dns:NAME"));
+        assert!(line(&["serve"]).contains("--tls-cert"));
+    }
+}

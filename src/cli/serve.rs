@@ -1,0 +1,223 @@
+//! `serve`: the sidecar.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::anyhow;
+use clap::{Args, builder::BoolishValueParser};
+
+use super::{
+    Failure,
+    options::{Database, Log, StoreUrl, address, default_admin_address, duration, path, size},
+    runtime, shutdown_signal,
+};
+use crate::{
+    app::{App, Config, Ended, StoreConfig},
+    authz::{AllowList, AllowedClient},
+    endpoint, server, store,
+    tls::{ClientFiles, IdentityFiles, ServerFiles},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Address of the mutual-TLS listener
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "0.0.0.0:8443",
+        value_parser = address
+    )]
+    listen: SocketAddr,
+    /// Path of the endpoint
+    #[arg(long, env = "FAROE_SIDECAR_PATH", default_value = "/", value_parser = path)]
+    path: String,
+    /// Server certificate and what lies between it and its authority: PEM
+    #[arg(long, env = "FAROE_SIDECAR_TLS_CERT", value_name = "FILE")]
+    tls_cert: PathBuf,
+    /// Key of the server certificate: PEM
+    #[arg(long, env = "FAROE_SIDECAR_TLS_KEY", value_name = "FILE")]
+    tls_key: PathBuf,
+    /// Authorities that client certificates must chain to: PEM
+    #[arg(long, env = "FAROE_SIDECAR_CLIENT_CA", value_name = "FILE")]
+    client_ca: PathBuf,
+    /// Who may call, once for each or separated by commas: dns:NAME, uri:URI, spki:sha256/BASE64
+    /// with * for one whole label or path segment and ** for one or more; any for every certificate
+    /// of the authorities
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_ALLOW_CLIENT",
+        value_name = "CLIENT",
+        required = true,
+        value_delimiter = ','
+    )]
+    allow_client: Vec<AllowedClient>,
+    /// Address of the admin listener, plain HTTP: /livez, /readyz [default: 127.0.0.1:9090; in a
+    /// pod 0.0.0.0:9090]
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_ADMIN_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_parser = address
+    )]
+    admin_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    store: StoreUrl,
+    /// Time for a call of the store, all attempts together
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_STORE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration
+    )]
+    store_timeout: Duration,
+    /// Authorities that the certificate of a grpcs:// store must chain to: PEM [default: those of
+    /// the system]
+    #[arg(long, env = "FAROE_SIDECAR_STORE_CA", value_name = "FILE")]
+    store_ca: Option<PathBuf>,
+    /// Client certificate to show to a grpcs:// store: PEM
+    #[arg(long, env = "FAROE_SIDECAR_STORE_CERT", value_name = "FILE", requires = "store_key")]
+    store_cert: Option<PathBuf>,
+    /// Key of that certificate: PEM
+    #[arg(long, env = "FAROE_SIDECAR_STORE_KEY", value_name = "FILE", requires = "store_cert")]
+    store_key: Option<PathBuf>,
+    /// Allow a grpc:// store that is not on this host, without TLS
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_INSECURE_STORE",
+        value_parser = BoolishValueParser::new()
+    )]
+    insecure_store: bool,
+    /// Bring the schema up at start on a database server (on SQLite it always is)
+    #[arg(long, env = "FAROE_SIDECAR_MIGRATE", value_parser = BoolishValueParser::new())]
+    migrate: bool,
+    #[command(flatten)]
+    database: Database,
+    /// Largest request body
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_MAX_BODY",
+        value_name = "SIZE",
+        default_value = "64KiB",
+        value_parser = size
+    )]
+    max_body: usize,
+    /// Time for a whole request to arrive
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_REQUEST_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = duration
+    )]
+    request_timeout: Duration,
+    /// Time for a TLS handshake
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_HANDSHAKE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = duration
+    )]
+    handshake_timeout: Duration,
+    /// Time for the headers of an HTTP/1.1 request, from their first byte
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_HEADER_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = duration
+    )]
+    header_timeout: Duration,
+    /// Time that a connection may be without a request; longer than the client's own limit, so that
+    /// the client closes first
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "120s",
+        value_parser = duration
+    )]
+    idle_timeout: Duration,
+    /// Time for the requests in hand to finish, from the signal to stop
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "25s",
+        value_parser = duration
+    )]
+    drain_timeout: Duration,
+    #[command(flatten)]
+    pub(super) log: Log,
+}
+
+impl Options {
+    /// The configuration that these options describe.
+    pub(super) fn resolve(self) -> anyhow::Result<Config> {
+        let url = self.store.resolve()?;
+        if let store::Url::Remote(remote) = &url {
+            if remote.is_exposed() && !self.insecure_store {
+                return Err(anyhow!(
+                    "--store: grpc:// to another host sends password hashes in plain text: use grpcs://, or allow it with --insecure-store"
+                ));
+            }
+        }
+        let store_identity = match (self.store_cert, self.store_key) {
+            (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
+            _ => None,
+        };
+        let uses_tls = matches!(&url, store::Url::Remote(remote) if remote.is_tls());
+        if !uses_tls && (self.store_ca.is_some() || store_identity.is_some()) {
+            return Err(anyhow!(
+                "--store-ca, --store-cert and --store-key are for a grpcs:// store; a database takes its TLS from the parameters of its URL"
+            ));
+        }
+        Ok(Config {
+            listen: self.listen,
+            admin_listen: self.admin_listen.unwrap_or_else(default_admin_address),
+            endpoint: endpoint::Config {
+                path: self.path,
+                max_body: self.max_body,
+                request_timeout: self.request_timeout,
+                allow: AllowList::new(self.allow_client),
+            },
+            server: server::Config {
+                handshake_timeout: self.handshake_timeout,
+                header_timeout: self.header_timeout,
+                idle_timeout: self.idle_timeout,
+            },
+            tls: ServerFiles {
+                identity: IdentityFiles { certificate: self.tls_cert, key: self.tls_key },
+                client_ca: self.client_ca,
+            },
+            store: StoreConfig {
+                url,
+                file: self.store.store_file,
+                tls: ClientFiles { ca: self.store_ca, identity: store_identity },
+                timeout: self.store_timeout,
+                db_max_connections: self.database.db_max_connections,
+                migrate: self.migrate,
+            },
+            drain_timeout: self.drain_timeout,
+        })
+    }
+}
+
+pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
+    options.log.start();
+    let config = options.resolve().map_err(Failure::Usage)?;
+    runtime()?.block_on(async {
+        let shutdown = shutdown_signal().map_err(Failure::failed)?;
+        let app = App::bind(config).await?;
+        ended(app.run(shutdown).await.map_err(Failure::Failed)?)
+    })
+}
+
+/// How the process ends after a sidecar did.
+pub(super) fn ended(ended: Ended) -> Result<ExitCode, Failure> {
+    Ok(match ended {
+        Ended::Drained => ExitCode::SUCCESS,
+        Ended::Cut => ExitCode::FAILURE,
+    })
+}

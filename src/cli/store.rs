@@ -1,0 +1,99 @@
+//! `store`: the bundled store, served over gRPC.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::anyhow;
+use clap::{Args, builder::BoolishValueParser};
+
+use super::{
+    Failure,
+    options::{Database, Log, StoreUrl},
+    runtime, shutdown_signal,
+};
+use crate::{
+    served::{self, Bound, Listen},
+    store::sql::{SqlStore, Url},
+    tls::{IdentityFiles, ServerFiles},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Where to listen: unix:///PATH or tcp://ADDRESS:PORT
+    #[arg(long, env = "FAROE_SIDECAR_LISTEN", value_name = "URL")]
+    listen: Listen,
+    #[command(flatten)]
+    store: StoreUrl,
+    /// Server certificate and what lies between it and its authority: PEM; only for tcp://
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_TLS_CERT",
+        value_name = "FILE",
+        requires_all = ["tls_key", "client_ca"]
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Key of the server certificate: PEM
+    #[arg(long, env = "FAROE_SIDECAR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Authorities that client certificates must chain to: PEM
+    #[arg(long, env = "FAROE_SIDECAR_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    client_ca: Option<PathBuf>,
+    /// Allow an address that is not loopback without TLS
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_INSECURE_STORE",
+        value_parser = BoolishValueParser::new()
+    )]
+    insecure_store: bool,
+    #[command(flatten)]
+    database: Database,
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Options {
+    fn tls_files(&self) -> Option<ServerFiles> {
+        Some(ServerFiles {
+            identity: IdentityFiles {
+                certificate: self.tls_cert.clone()?,
+                key: self.tls_key.clone()?,
+            },
+            client_ca: self.client_ca.clone()?,
+        })
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let tls = self.tls_cert.is_some();
+        if tls && matches!(self.listen, Listen::Unix(_)) {
+            return Err(anyhow!("--tls-cert is for --listen tcp://: a Unix socket needs no TLS"));
+        }
+        if self.listen.is_exposed() && !tls && !self.insecure_store {
+            return Err(anyhow!(
+                "--listen: anyone could read and change users there without TLS: give --tls-cert, --tls-key and --client-ca, or allow it with --insecure-store"
+            ));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
+    options.log.start();
+    options.check().map_err(Failure::Usage)?;
+    let url = options.store.resolve_bundled().map_err(Failure::Usage)?;
+    url.check_folder().map_err(Failure::usage)?;
+    let tls = options
+        .tls_files()
+        .map(|files| served::tls_config(&files))
+        .transpose()
+        .map_err(Failure::Usage)?;
+    runtime()?.block_on(async {
+        let shutdown = shutdown_signal().map_err(Failure::failed)?;
+        let bound = Bound::bind(&options.listen).await.map_err(Failure::Failed)?;
+        let store = SqlStore::open(&url, &options.database.config()).map_err(Failure::failed)?;
+        if let Url::Sqlite(_) = url {
+            store.migrate_up().await.map_err(Failure::failed)?;
+        }
+        served::serve(store.clone(), bound, tls, shutdown).await.map_err(Failure::Failed)?;
+        store.close().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}

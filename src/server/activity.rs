@@ -1,0 +1,206 @@
+//! What a connection is doing: nothing, receiving headers, or answering.
+//!
+//! hyper's own timer for headers also runs on a connection that is idle between two requests, and
+//! would close it far too early.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, sleep_until},
+};
+
+/// The activity of one connection.
+#[derive(Debug)]
+pub(super) struct Activity {
+    phase: Mutex<Phase>,
+    /// On HTTP/2, bytes without a request are the protocol's own business.
+    http2: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Idle { since: Instant },
+    Headers { since: Instant },
+    Requests { count: usize },
+}
+
+impl Activity {
+    pub(super) fn start(http2: bool) -> Arc<Self> {
+        Arc::new(Self { phase: Mutex::new(Phase::Idle { since: Instant::now() }), http2 })
+    }
+
+    /// A request has come in; it lasts until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> Busy {
+        let mut phase = self.phase();
+        *phase = match *phase {
+            Phase::Requests { count } => Phase::Requests { count: count + 1 },
+            Phase::Idle { .. } | Phase::Headers { .. } => Phase::Requests { count: 1 },
+        };
+        Busy(Arc::clone(self))
+    }
+
+    /// Resolves when there has been no request for `timeout`.
+    pub(super) async fn idle_for(&self, timeout: Duration) {
+        self.lasts(timeout, |phase| match phase {
+            Phase::Idle { since } => Some(since),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// Resolves when headers have been coming in for `timeout`.
+    pub(super) async fn slow_headers(&self, timeout: Duration) {
+        self.lasts(timeout, |phase| match phase {
+            Phase::Headers { since } => Some(since),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// Resolves when a phase has lasted for `timeout`, or up to an eighth longer: it looks now and
+    /// then, which costs a request nothing.
+    async fn lasts(&self, timeout: Duration, since: impl Fn(Phase) -> Option<Instant>) {
+        loop {
+            let now = Instant::now();
+            let next_look = now + timeout / 8;
+            let end = since(*self.phase()).map(|since| since + timeout);
+            match end {
+                Some(end) if end <= now => return,
+                Some(end) => sleep_until(end.min(next_look)).await,
+                None => sleep_until(next_look).await,
+            }
+        }
+    }
+
+    fn received(&self) {
+        if self.http2 {
+            return;
+        }
+        let mut phase = self.phase();
+        if let Phase::Idle { .. } = *phase {
+            *phase = Phase::Headers { since: Instant::now() };
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request in hand.
+pub(super) struct Busy(Arc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut phase = self.0.phase();
+        *phase = match *phase {
+            Phase::Requests { count } if count > 1 => Phase::Requests { count: count - 1 },
+            _ => Phase::Idle { since: Instant::now() },
+        };
+    }
+}
+
+/// A stream that tells when bytes come in.
+pub(super) struct Watched<T> {
+    stream: T,
+    activity: Arc<Activity>,
+}
+
+impl<T> Watched<T> {
+    pub(super) fn new(stream: T, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        result
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_idle_and_one_with_a_request_is_not() {
+        let activity = Activity::start(false);
+        let busy = activity.request();
+        let idle = activity.idle_for(8 * SECOND);
+        assert!(tokio::time::timeout(100 * SECOND, idle).await.is_err());
+        drop(busy);
+        let start = Instant::now();
+        activity.idle_for(8 * SECOND).await;
+        assert_eq!(start.elapsed(), 8 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_headers_are_those_whose_first_byte_is_long_past() {
+        let activity = Activity::start(false);
+        let slow = activity.slow_headers(8 * SECOND);
+        assert!(tokio::time::timeout(100 * SECOND, slow).await.is_err(), "idle is not slow");
+        activity.received();
+        tokio::time::sleep(3 * SECOND).await;
+        activity.received();
+        let start = Instant::now();
+        activity.slow_headers(8 * SECOND).await;
+        assert_eq!(start.elapsed(), 5 * SECOND, "counted from the first byte");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_of_http2_without_a_request_are_no_headers() {
+        let activity = Activity::start(true);
+        activity.received();
+        let slow = activity.slow_headers(SECOND);
+        assert!(tokio::time::timeout(100 * SECOND, slow).await.is_err());
+        activity.idle_for(SECOND).await;
+    }
+}
