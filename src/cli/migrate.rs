@@ -99,10 +99,10 @@ fn with_store(
     target.log.start();
     let url = target.store.resolve_bundled().map_err(Failure::Usage)?;
     url.check_folder().map_err(Failure::usage)?;
-    if let (Url::Sqlite(path), Missing::Refuse) = (&url, missing) {
-        if !path.exists() {
-            return Err(Failure::Failed(anyhow!("there is no file {}", path.display())));
-        }
+    if let (Url::Sqlite(path), Missing::Refuse) = (&url, missing)
+        && !path.exists()
+    {
+        return Err(Failure::Failed(anyhow!("there is no file {}", path.display())));
     }
     runtime()?.block_on(async {
         let store = SqlStore::open(&url, &target.database.config()).map_err(Failure::failed)?;

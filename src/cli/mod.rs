@@ -132,11 +132,11 @@ fn usage_error(error: &clap::Error) -> ExitCode {
 
 fn usage_line(error: &clap::Error) -> String {
     let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
-    if error.kind() == ErrorKind::ValueValidation {
-        if let Some(source) = std::error::Error::source(error) {
-            // None of these errors shows a URL.
-            return format!("{}: {source}", context(ContextKind::InvalidArg));
-        }
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(source) = std::error::Error::source(error)
+    {
+        // None of these errors shows a URL.
+        return format!("{}: {source}", context(ContextKind::InvalidArg));
     }
     let shown = error.render().to_string();
     let paragraph = shown.split("\n\n").next().unwrap_or_default();

@@ -156,12 +156,13 @@ impl Options {
     /// The configuration that these options describe.
     pub(super) fn resolve(self) -> anyhow::Result<Config> {
         let url = self.store.resolve()?;
-        if let store::Url::Remote(remote) = &url {
-            if remote.is_exposed() && !self.insecure_store {
-                return Err(anyhow!(
-                    "--store: grpc:// to another host sends password hashes in plain text: use grpcs://, or allow it with --insecure-store"
-                ));
-            }
+        if let store::Url::Remote(remote) = &url
+            && remote.is_exposed()
+            && !self.insecure_store
+        {
+            return Err(anyhow!(
+                "--store: grpc:// to another host sends password hashes in plain text: use grpcs://, or allow it with --insecure-store"
+            ));
         }
         let store_identity = match (self.store_cert, self.store_key) {
             (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),

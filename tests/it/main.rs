@@ -1,1 +1,15 @@
-fn main() {}
+//! The real program, started by the tests and talked to over real mutual TLS, with real databases
+//! and real gRPC peers behind it.
+
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and nobody else calls it"
+)]
+
+mod harness;
+
+mod actions;

@@ -1,0 +1,26 @@
+//! What the tests stand on: certificates, the program, clients, databases, gRPC stores.
+
+pub mod certs;
+pub mod client;
+pub mod database;
+pub mod process;
+pub mod stores;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Stands in every email address, hash, salt and password of these tests: no line of any log may
+/// have it.
+pub const PLANTED: &str = "planted";
+
+/// An email address that no other test uses.
+pub fn email_address() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("user-{}-{number}@{PLANTED}.example", std::process::id())
+}
+
+/// Bytes as the wire has them.
+pub fn base64(bytes: impl AsRef<[u8]>) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

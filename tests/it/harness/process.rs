@@ -1,0 +1,267 @@
+//! The program itself.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use super::{
+    PLANTED,
+    certs::{Authority, Identity, Leaf},
+    client::Client,
+};
+
+/// How long anything may take that takes no time; a test that waits longer has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program with these arguments, and no environment variable of ours from outside.
+pub fn program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faroe-sidecar"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FAROE_SIDECAR_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("KUBERNETES_SERVICE_HOST");
+    command.args(arguments.into_iter().map(Into::into));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Output {
+    let output = program(arguments).output().unwrap();
+    assert_no_secret(&String::from_utf8_lossy(&output.stdout));
+    assert_no_secret(&String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn assert_no_secret(output: &str) {
+    if let Some(line) = output.lines().find(|line| line.contains(PLANTED)) {
+        panic!("a planted secret in the output: {line}");
+    }
+}
+
+/// A running program, whose log is read as it comes. It is killed when it is dropped.
+pub struct Process {
+    child: Child,
+    log: Arc<Log>,
+    stdout: Arc<Mutex<String>>,
+}
+
+#[derive(Default)]
+struct Log {
+    text: Mutex<(String, bool)>,
+    changed: Condvar,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let writer = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.split(b'\n').map_while(Result::ok) {
+                let mut text = writer.text.lock().unwrap();
+                text.0.push_str(&String::from_utf8_lossy(&line));
+                text.0.push('\n');
+                writer.changed.notify_all();
+            }
+            writer.text.lock().unwrap().1 = true;
+            writer.changed.notify_all();
+        });
+        let stdout = Arc::new(Mutex::new(String::new()));
+        let mut reader = child.stdout.take().unwrap();
+        let writer = Arc::clone(&stdout);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut buffer) {
+                writer.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+        });
+        Self { child, log, stdout }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to standard error so far.
+    pub fn log(&self) -> String {
+        self.log.text.lock().unwrap().0.clone()
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of the log that has `part` in it.
+    pub fn wait_for_log(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = self.log.text.lock().unwrap();
+        loop {
+            if let Some(line) = text.0.lines().find(|line| line.contains(part)) {
+                return line.to_owned();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!text.1 && !left.is_zero(), "no {part:?} in the log:\n{}", text.0);
+            text = self.log.changed.wait_timeout(text, left).unwrap().0;
+        }
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            assert_no_secret(&self.log());
+        }
+    }
+}
+
+/// A certificate authority, a server certificate, and a client certificate that may call.
+pub struct Pki {
+    pub authority: Authority,
+    pub server: Identity,
+    pub client: Identity,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let authority = Authority::new();
+        let server = authority.issue("server", Leaf::server());
+        let client = authority.issue("client", Leaf::client(&["faroe"]));
+        Self { authority, server, client }
+    }
+
+    /// The options of `serve` for it, on free ports.
+    pub fn serve_options(&self, store: &str) -> Vec<String> {
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        [
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--tls-cert",
+            &path(&self.server.certificate),
+            "--tls-key",
+            &path(&self.server.key),
+            "--client-ca",
+            &path(&self.authority.certificate()),
+            "--allow-client",
+            "dns:faroe",
+            "--log-format",
+            "json",
+            "--log-level",
+            "debug",
+            "--store",
+            store,
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+}
+
+/// A running sidecar.
+pub struct Sidecar {
+    pub process: Process,
+    pub pki: Arc<Pki>,
+    pub endpoint: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Sidecar {
+    /// `serve` with a store and more options, when it listens.
+    pub fn start(store: &str, options: &[&str]) -> Self {
+        Self::start_with(Arc::new(Pki::new()), store, options)
+    }
+
+    /// The same with certificates that are there.
+    pub fn start_with(pki: Arc<Pki>, store: &str, options: &[&str]) -> Self {
+        let mut arguments = pki.serve_options(store);
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
+        Self::of_process(Process::start(program(arguments)), pki)
+    }
+
+    /// A process that was started as a sidecar, when it listens.
+    pub fn of_process(process: Process, pki: Arc<Pki>) -> Self {
+        let line: serde_json::Value =
+            serde_json::from_str(&process.wait_for_log("\"listening\"")).unwrap();
+        let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
+        Self { endpoint: address("endpoint"), admin: address("admin"), process, pki }
+    }
+
+    /// The same, when it is ready.
+    pub fn ready(store: &str, options: &[&str]) -> Self {
+        let sidecar = Self::start(store, options);
+        sidecar.wait_until_ready();
+        sidecar
+    }
+
+    pub fn wait_until_ready(&self) {
+        self.process.wait_for_log("the store is ready");
+    }
+
+    /// A client that may call, over HTTP/2.
+    pub fn client(&self) -> Client {
+        Client::new(self.endpoint, &self.pki, Some(&self.pki.client))
+    }
+}
+
+/// A folder with an SQLite file in it.
+pub struct SqliteFile {
+    _folder: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+impl SqliteFile {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.sqlite");
+        Self { _folder: folder, path }
+    }
+
+    pub fn url(&self) -> String {
+        format!("sqlite://{}", self.path.display())
+    }
+}
