@@ -1,0 +1,627 @@
+//! A store that is down, hangs, answers garbage, answers a wrong user, or dies in the middle of a
+//! call: the caller sees what the tables say, and never `user_not_found`. `user-store`, "Errors".
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use faroe_sidecar::proto::{
+    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
+    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
+    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
+    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
+    UpdateUserPasswordHashResponse, User,
+    user_store_server::{UserStore, UserStoreServer},
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use crate::harness::{
+    base64,
+    client::{Client, admin, new_user},
+    database::Kind,
+    email_address,
+    process::{Sidecar, SqliteFile},
+    stores::StoreKind,
+};
+
+/// One invocation of each action.
+fn invocations() -> [(&'static str, Value); 7] {
+    [
+        ("create_user", new_user(&email_address())),
+        ("get_user", json!({ "user_id": "1" })),
+        ("get_user_by_email_address", json!({ "email_address": email_address() })),
+        (
+            "update_user_email_address",
+            json!({
+                "user_id": "1",
+                "email_address": email_address(),
+                "user_email_address_counter": 0,
+            }),
+        ),
+        (
+            "update_user_password_hash",
+            json!({
+                "user_id": "1",
+                "password_hash": base64("planted"),
+                "password_hash_algorithm_id": "x",
+                "password_salt": base64("planted"),
+                "user_password_hash_counter": 0,
+            }),
+        ),
+        (
+            "increment_user_sessions_counter",
+            json!({ "user_id": "1", "user_sessions_counter": 0 }),
+        ),
+        ("delete_user", json!({ "user_id": "1" })),
+    ]
+}
+
+fn is_read(action: &str) -> bool {
+    action.starts_with("get_")
+}
+
+/// What a store in a test does with every call.
+type Behaviour = Arc<dyn Fn(&'static str) -> Answer + Send + Sync>;
+
+/// What it answers.
+enum Answer {
+    Status(Code),
+    User(User),
+    /// A reply without its user.
+    Nothing,
+    /// No answer at all.
+    Hang,
+}
+
+/// A real gRPC store that misbehaves.
+#[derive(Clone)]
+struct Misbehaving {
+    behaviour: Behaviour,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Misbehaving {
+    async fn start(
+        behaviour: impl Fn(&'static str) -> Answer + Send + Sync + 'static,
+    ) -> (Self, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let store = Self { behaviour: Arc::new(behaviour), calls: Arc::default() };
+        let service = UserStoreServer::new(store.clone());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        (store, address)
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    async fn answer(&self, method: &'static str) -> Result<Option<User>, Status> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        match (self.behaviour)(method) {
+            Answer::Status(code) => Err(Status::new(code, "the store's own words")),
+            Answer::User(user) => Ok(Some(user)),
+            Answer::Nothing => Ok(None),
+            Answer::Hang => std::future::pending().await,
+        }
+    }
+}
+
+macro_rules! misbehave {
+    ($(
+        $method:ident($request:ident) -> $response:ident $({ $user:ident })?;
+    )*) => {
+        #[async_trait]
+        impl UserStore for Misbehaving {
+            $(
+                async fn $method(
+                    &self,
+                    _: Request<$request>,
+                ) -> Result<Response<$response>, Status> {
+                    let _user = self.answer(stringify!($method)).await?;
+                    Ok(Response::new($response { $($user: _user)? }))
+                }
+            )*
+        }
+    };
+}
+
+misbehave! {
+    create_user(CreateUserRequest) -> CreateUserResponse { user };
+    get_user(GetUserRequest) -> GetUserResponse { user };
+    get_user_by_email_address(GetUserByEmailAddressRequest)
+        -> GetUserByEmailAddressResponse { user };
+    update_user_email_address(UpdateUserEmailAddressRequest) -> UpdateUserEmailAddressResponse;
+    update_user_password_hash(UpdateUserPasswordHashRequest) -> UpdateUserPasswordHashResponse;
+    increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
+        -> IncrementUserSessionsCounterResponse;
+    delete_user(DeleteUserRequest) -> DeleteUserResponse;
+}
+
+async fn sidecar(store: SocketAddr, options: &[&str]) -> Sidecar {
+    let url = format!("grpc://{store}");
+    let sidecar = Sidecar::start(&url, options);
+    sidecar.wait_until_ready();
+    sidecar
+}
+
+/// The status codes of gRPC against the seven actions, over a real connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_status_is_the_error_code_of_the_table() {
+    use std::sync::atomic::AtomicI32;
+    static CODE: AtomicI32 = AtomicI32::new(0);
+    let (_store, address) =
+        Misbehaving::start(|_| Answer::Status(Code::from_i32(CODE.load(Ordering::SeqCst)))).await;
+    let sidecar = sidecar(address, &[]).await;
+    let client = sidecar.client();
+    for number in 1..=16 {
+        CODE.store(number, Ordering::SeqCst);
+        for (action, arguments) in invocations() {
+            let expected = match (Code::from_i32(number), action) {
+                (Code::AlreadyExists, "create_user" | "update_user_email_address") => {
+                    "email_address_already_used"
+                }
+                (Code::NotFound, "create_user") => "internal_error",
+                (Code::NotFound, _) => "user_not_found",
+                (Code::Aborted, _) => "internal_conflict",
+                _ => "internal_error",
+            };
+            let reply = client.invoke(action, arguments).await;
+            assert_eq!(reply["error_code"], expected, "{action}, code {number}");
+            assert!(!reply.to_string().contains("own words"), "the text stays here");
+        }
+    }
+    // What may not be is called that.
+    sidecar.process.wait_for_log("contract violation: the store answered ALREADY_EXISTS to get_user");
+    sidecar.process.wait_for_log("contract violation: the store answered NOT_FOUND to create_user");
+    sidecar.process.wait_for_log("the store's own words");
+}
+
+/// A user that is not the one that was asked for is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_breaks_the_contract_is_internal_error() {
+    let wrong = User {
+        id: "2".to_owned(),
+        email_address: "wrong@planted.example".to_owned(),
+        ..User::default()
+    };
+    let negative = User { id: "1".to_owned(), sessions_counter: -1, ..User::default() };
+    for (answer, checks) in [
+        (
+            Some(wrong),
+            ["id_is_the_one_asked_for", "email_address_is_the_one_asked_for", "email_address_as_sent"],
+        ),
+        (Some(negative), ["counters_not_negative"; 3]),
+        (Some(User::default()), ["id_not_empty"; 3]),
+        (None, ["user_present"; 3]),
+    ] {
+        let (_store, address) = Misbehaving::start(move |_| match &answer {
+            Some(user) => Answer::User(user.clone()),
+            None => Answer::Nothing,
+        })
+        .await;
+        let sidecar = sidecar(address, &[]).await;
+        let client = sidecar.client();
+        let requests = invocations();
+        for (action, check) in
+            ["get_user", "get_user_by_email_address", "create_user"].into_iter().zip(checks)
+        {
+            let (_, arguments) = requests.iter().find(|(name, _)| *name == action).unwrap();
+            assert_eq!(client.error_code(action, arguments.clone()).await, "internal_error");
+            sidecar.process.wait_for_log(&format!("{action} failed the check {check}"));
+        }
+    }
+}
+
+/// A store that takes the call and never answers: `internal_error` when the time is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_hangs_is_internal_error_after_the_store_timeout() {
+    let (store, address) = Misbehaving::start(|_| Answer::Hang).await;
+    let sidecar = sidecar(address, &["--store-timeout", "500ms"]).await;
+    let client = sidecar.client();
+    for (action, arguments) in invocations() {
+        let start = Instant::now();
+        assert_eq!(client.error_code(action, arguments).await, "internal_error", "{action}");
+        assert!(start.elapsed() >= Duration::from_millis(450), "it was given its time");
+    }
+    assert_eq!(store.calls(), 7, "nothing is sent twice");
+}
+
+/// Nobody listens: the calls certainly never reached the store, so they may be repeated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_down_is_503_and_one_that_comes_up_is_used() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
+    let client = sidecar.client();
+    for (action, arguments) in invocations() {
+        let body = json!({ "action": action, "arguments": arguments }).to_string();
+        let reply = client.post(body).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{action}");
+        assert_eq!(reply.header("retry-after"), Some("1"));
+    }
+    let ready = admin(sidecar.admin, "/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text().contains("store: no connection to the store"), "{}", ready.text());
+    assert_eq!(admin(sidecar.admin, "/livez").await.status, StatusCode::OK);
+
+    let store = Misbehaving {
+        behaviour: Arc::new(|_| {
+            Answer::User(User { id: "1".to_owned(), ..User::default() })
+        }),
+        calls: Arc::default(),
+    };
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(UserStoreServer::new(store))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    sidecar.wait_until_ready();
+    assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
+    assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
+}
+
+/// A peer that is no gRPC store at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_answers_garbage_is_an_error_and_never_user_not_found() {
+    for garbage in [
+        &b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..],
+        &[0xff; 1000],
+        b"",
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut preface = [0; 24];
+                let _ = stream.read_exact(&mut preface).await;
+                let _ = stream.write_all(garbage).await;
+            }
+        });
+        let options = ["--store-timeout", "500ms"];
+        let sidecar = Sidecar::start(&format!("grpc://{address}"), &options);
+        never_not_found(&sidecar.client()).await;
+    }
+}
+
+/// A proxy between the two that has no store behind it answers plain HTTP statuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_statuses_instead_of_grpc_are_internal_error() {
+    use http_body_util::Full;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    for status in [200, 400, 401, 403, 404, 429, 500, 502, 503, 504] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(move |_| async move {
+                    let body = Full::<bytes::Bytes>::from("no store here");
+                    http::Response::builder().status(status).body(body)
+                });
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        let sidecar = sidecar(address, &[]).await;
+        let client = sidecar.client();
+        for (action, arguments) in invocations() {
+            let code = client.error_code(action, arguments).await;
+            assert_eq!(code, "internal_error", "{action}, HTTP {status}");
+        }
+    }
+}
+
+/// Whatever is wrong with the store, nobody is signed out for it.
+async fn never_not_found(client: &Client) {
+    for (action, arguments) in invocations() {
+        let body = json!({ "action": action, "arguments": arguments }).to_string();
+        let reply = client.post(body).await;
+        match reply.status {
+            StatusCode::OK => assert_eq!(reply.json()["error_code"], "internal_error", "{action}"),
+            status => assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{action}"),
+        }
+    }
+}
+
+/// A proxy in front of a real store that cuts the connection at the moment a call comes through.
+struct CuttingProxy {
+    address: SocketAddr,
+    /// How many of the next calls are cut.
+    cuts: Arc<AtomicUsize>,
+    cut: Arc<Notify>,
+}
+
+impl CuttingProxy {
+    /// Lets everything through until it is told to cut; then it ends each connection as soon as
+    /// the client has sent something on it, before the store can answer.
+    async fn start(store: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cuts = Arc::new(AtomicUsize::new(0));
+        let cut = Arc::new(Notify::new());
+        let proxy = Self { address, cuts: Arc::clone(&cuts), cut: Arc::clone(&cut) };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, store, Arc::clone(&cuts), Arc::clone(&cut)));
+            }
+        });
+        proxy
+    }
+}
+
+async fn relay(client: TcpStream, store: SocketAddr, cuts: Arc<AtomicUsize>, cut: Arc<Notify>) {
+    let Ok(store) = TcpStream::connect(store).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_store, mut to_store) = store.into_split();
+    let back = tokio::spawn(async move {
+        let _ = tokio::io::copy(&mut from_store, &mut to_client).await;
+    });
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
+        // A call is a HEADERS frame (type 1); settings and window updates are let through.
+        let is_call = buffer.get(3) == Some(&1);
+        let take = |left: usize| left.checked_sub(1);
+        if is_call && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
+            cut.notify_one();
+            break;
+        }
+        if to_store.write_all(&buffer[..read]).await.is_err() {
+            break;
+        }
+    }
+    back.abort();
+}
+
+/// The connection is lost before the answer: a read is asked once more, a write is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_dies_in_the_middle_of_a_call() {
+    let (store, address) = Misbehaving::start(|method| match method {
+        "get_user" => Answer::User(User { id: "1".to_owned(), ..User::default() }),
+        _ => Answer::Status(Code::NotFound),
+    })
+    .await;
+    let proxy = CuttingProxy::start(address).await;
+    let sidecar = sidecar(proxy.address, &[]).await;
+    let client = sidecar.client();
+
+    // Cut once: the second attempt of a read succeeds.
+    proxy.cuts.store(1, Ordering::SeqCst);
+    assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
+    proxy.cut.notified().await;
+    assert_eq!(store.calls(), 1);
+
+    // Cut twice: a read gives up, and it is not the user who is missing.
+    proxy.cuts.store(2, Ordering::SeqCst);
+    assert_eq!(client.error_code("get_user", json!({ "user_id": "1" })).await, "internal_error");
+    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 0);
+    assert_eq!(store.calls(), 1);
+
+    // A write is sent once, whatever became of it.
+    for (action, arguments) in invocations().into_iter().filter(|(action, _)| !is_read(action)) {
+        proxy.cuts.store(2, Ordering::SeqCst);
+        assert_eq!(client.error_code(action, arguments).await, "internal_error", "{action}");
+        assert_eq!(proxy.cuts.load(Ordering::SeqCst), 1, "{action} was sent once");
+        assert_eq!(store.calls(), 1);
+    }
+}
+
+/// Several addresses behind one name are all used, and one that is gone is done without.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_spread_over_the_addresses_of_a_name() {
+    let user = || Answer::User(User { id: "1".to_owned(), ..User::default() });
+    let (store, v4) = Misbehaving::start(move |_| user()).await;
+    // `localhost` is 127.0.0.1 and ::1 where the system has both.
+    let Ok(listener) = TcpListener::bind(("::1", v4.port())).await else {
+        assert!(
+            TcpListener::bind("[::1]:0").await.is_err(),
+            "the port is taken on ::1; run the test again"
+        );
+        return;
+    };
+    let names: Vec<_> = tokio::net::lookup_host(("localhost", v4.port())).await.unwrap().collect();
+    assert_eq!(names.len(), 2, "localhost should have two addresses in /etc/hosts: {names:?}");
+    let second = Misbehaving { behaviour: Arc::new(move |_| user()), calls: Arc::default() };
+    let server = tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(UserStoreServer::new(second.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let sidecar = Sidecar::start(&format!("grpc://localhost:{}", v4.port()), &[]);
+    sidecar.wait_until_ready();
+    let client = sidecar.client();
+    let mut asked = 0;
+    while second.calls() == 0 || store.calls() == 0 {
+        client.values("get_user", json!({ "user_id": "1" })).await;
+        asked += 1;
+        assert!(asked < 10_000, "one of the two is not used");
+    }
+    server.abort();
+    for _ in 0..100 {
+        client.values("get_user", json!({ "user_id": "1" })).await;
+    }
+}
+
+/// A caller that goes away while the store works on its write does not break the write off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_caller_has_gone_is_awaited() {
+    struct Slow {
+        entered: Arc<Notify>,
+        leave: Arc<Notify>,
+        finished: Arc<Notify>,
+    }
+    // Only the two methods that the test calls do something.
+    let (entered, leave, finished) =
+        (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = Slow {
+        entered: Arc::clone(&entered),
+        leave: Arc::clone(&leave),
+        finished: Arc::clone(&finished),
+    };
+    macro_rules! unused {
+        ($($method:ident($request:ident) -> $response:ident;)*) => {
+            #[async_trait]
+            impl UserStore for Slow {
+                async fn delete_user(
+                    &self,
+                    _: Request<DeleteUserRequest>,
+                ) -> Result<Response<DeleteUserResponse>, Status> {
+                    self.entered.notify_one();
+                    // A call that is broken off is dropped here, and never finishes.
+                    self.leave.notified().await;
+                    self.finished.notify_one();
+                    Ok(Response::new(DeleteUserResponse {}))
+                }
+                $(
+                    async fn $method(
+                        &self,
+                        _: Request<$request>,
+                    ) -> Result<Response<$response>, Status> {
+                        Err(Status::unimplemented("not in this test"))
+                    }
+                )*
+            }
+        };
+    }
+    unused! {
+        create_user(CreateUserRequest) -> CreateUserResponse;
+        get_user(GetUserRequest) -> GetUserResponse;
+        get_user_by_email_address(GetUserByEmailAddressRequest) -> GetUserByEmailAddressResponse;
+        update_user_email_address(UpdateUserEmailAddressRequest) -> UpdateUserEmailAddressResponse;
+        update_user_password_hash(UpdateUserPasswordHashRequest) -> UpdateUserPasswordHashResponse;
+        increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
+            -> IncrementUserSessionsCounterResponse;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(UserStoreServer::new(slow))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let mut sidecar = sidecar(address, &[]).await;
+    for http1 in [true, false] {
+        let client = if http1 { sidecar.client().http1() } else { sidecar.client() };
+        let call = tokio::spawn(async move {
+            let body = r#"{"action":"delete_user","arguments":{"user_id":"1"}}"#;
+            client.try_post(body).await
+        });
+        entered.notified().await;
+        call.abort();
+        let _ = call.await;
+        leave.notify_one();
+        tokio::time::timeout(Duration::from_secs(4), finished.notified()).await.unwrap();
+    }
+
+    // Nor does the end of the sidecar.
+    let client = sidecar.client();
+    let call = tokio::spawn(async move {
+        client.try_post(r#"{"action":"delete_user","arguments":{"user_id":"1"}}"#).await
+    });
+    entered.notified().await;
+    call.abort();
+    let _ = call.await;
+    sidecar.process.signal("TERM");
+    sidecar.process.wait_for_log("draining");
+    leave.notify_one();
+    tokio::time::timeout(Duration::from_secs(4), finished.notified()).await.unwrap();
+    assert_eq!(sidecar.process.wait().code(), Some(0));
+}
+
+/// The address of a database server at which nobody listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_down_is_503() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    for scheme in ["postgres", "mysql"] {
+        let url = format!("{scheme}://faroe:planted@127.0.0.1:{port}/users");
+        let sidecar = Sidecar::start(&url, &["--store-timeout", "500ms"]);
+        let client = sidecar.client();
+        for (action, arguments) in invocations() {
+            let body = json!({ "action": action, "arguments": arguments }).to_string();
+            let reply = client.post(body).await;
+            assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{scheme} {action}");
+            assert_eq!(reply.header("retry-after"), Some("1"));
+        }
+    }
+}
+
+/// A table that is not there is no absent user.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_its_table_is_internal_error() {
+    for kind in Kind::ALL {
+        let running = StoreKind::Bundled(kind).start(&[]);
+        running.database.execute("DROP TABLE users").await;
+        for (action, arguments) in invocations() {
+            let code = running.client().error_code(action, arguments).await;
+            assert_eq!(code, "internal_error", "{kind:?} {action}");
+        }
+    }
+}
+
+/// More calls than the pool has connections, all of them stuck: the rest never reached the
+/// database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_no_connection_in_the_pool_is_503() {
+    use sqlx::{Connection as _, Executor as _};
+    let running = StoreKind::Bundled(Kind::Postgres)
+        .start(&["--db-max-connections", "1", "--store-timeout", "2s"]);
+    let client = Arc::new(running.client());
+    let user = client.create_user(&email_address()).await;
+    let mut blocker = sqlx::PgConnection::connect(&running.database.url).await.unwrap();
+    blocker.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let body = json!({ "action": "get_user", "arguments": { "user_id": user["id"] } }).to_string();
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (client, body) = (Arc::clone(&client), body.clone());
+            tokio::spawn(async move { client.post(body).await })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for call in calls {
+        let reply = call.await.unwrap();
+        if reply.status == StatusCode::OK {
+            assert_eq!(reply.json()["error_code"], "internal_error", "it was sent, and is stuck");
+        }
+        statuses.push(reply.status);
+    }
+    let shed = statuses.iter().filter(|s| **s == StatusCode::SERVICE_UNAVAILABLE).count();
+    assert!(shed >= 6, "{statuses:?}");
+    blocker.execute("ROLLBACK").await.unwrap();
+    assert_eq!(client.get_user(&user).await, user, "and it recovers");
+}
+
+/// A file that is no database stops the start, and is left as it is.
+#[test]
+fn a_file_that_is_no_database_stops_the_start() {
+    let file = SqliteFile::new();
+    std::fs::write(&file.path, "this is not a database, but it is long enough to look like one")
+        .unwrap();
+    let pki = crate::harness::process::Pki::new();
+    let output = crate::harness::process::run(pki.serve_options(&file.url()));
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("not a database"), "{error}");
+    assert!(std::fs::read_to_string(&file.path).unwrap().starts_with("this is not"));
+}
