@@ -33,7 +33,7 @@ use crate::harness::{
     client::{Client, admin, new_user},
     database::Kind,
     email_address,
-    process::{Sidecar, SqliteFile},
+    process::{Pki, Process, Sidecar, SqliteFile, program},
     stores::StoreKind,
 };
 
@@ -61,10 +61,7 @@ fn invocations() -> [(&'static str, Value); 7] {
                 "user_password_hash_counter": 0,
             }),
         ),
-        (
-            "increment_user_sessions_counter",
-            json!({ "user_id": "1", "user_sessions_counter": 0 }),
-        ),
+        ("increment_user_sessions_counter", json!({ "user_id": "1", "user_sessions_counter": 0 })),
         ("delete_user", json!({ "user_id": "1" })),
     ]
 }
@@ -189,7 +186,9 @@ async fn each_status_is_the_error_code_of_the_table() {
         }
     }
     // What may not be is called that.
-    sidecar.process.wait_for_log("contract violation: the store answered ALREADY_EXISTS to get_user");
+    sidecar
+        .process
+        .wait_for_log("contract violation: the store answered ALREADY_EXISTS to get_user");
     sidecar.process.wait_for_log("contract violation: the store answered NOT_FOUND to create_user");
     sidecar.process.wait_for_log("the store's own words");
 }
@@ -206,7 +205,11 @@ async fn a_reply_that_breaks_the_contract_is_internal_error() {
     for (answer, checks) in [
         (
             Some(wrong),
-            ["id_is_the_one_asked_for", "email_address_is_the_one_asked_for", "email_address_as_sent"],
+            [
+                "id_is_the_one_asked_for",
+                "email_address_is_the_one_asked_for",
+                "email_address_as_sent",
+            ],
         ),
         (Some(negative), ["counters_not_negative"; 3]),
         (Some(User::default()), ["id_not_empty"; 3]),
@@ -264,9 +267,7 @@ async fn a_store_that_is_down_is_503_and_one_that_comes_up_is_used() {
     assert_eq!(admin(sidecar.admin, "/livez").await.status, StatusCode::OK);
 
     let store = Misbehaving {
-        behaviour: Arc::new(|_| {
-            Answer::User(User { id: "1".to_owned(), ..User::default() })
-        }),
+        behaviour: Arc::new(|_| Answer::User(User { id: "1".to_owned(), ..User::default() })),
         calls: Arc::default(),
     };
     let listener = TcpListener::bind(address).await.unwrap();
@@ -283,11 +284,8 @@ async fn a_store_that_is_down_is_503_and_one_that_comes_up_is_used() {
 /// A peer that is no gRPC store at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_answers_garbage_is_an_error_and_never_user_not_found() {
-    for garbage in [
-        &b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..],
-        &[0xff; 1000],
-        b"",
-    ] {
+    for garbage in [&b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..], &[0xff; 1000], b""]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -370,6 +368,36 @@ impl CuttingProxy {
     }
 }
 
+/// What a client of HTTP/2 sends: its preface, then frames.
+#[derive(Default)]
+struct Frames {
+    preface_read: bool,
+    pending: Vec<u8>,
+}
+
+impl Frames {
+    /// Whether a call begins in these bytes: a HEADERS frame (type 1), not settings and the like.
+    fn have_a_call(&mut self, bytes: &[u8]) -> bool {
+        self.pending.extend_from_slice(bytes);
+        if !self.preface_read && self.pending.len() >= 24 {
+            self.preface_read = true;
+            self.pending.drain(..24);
+        }
+        let mut call = false;
+        while let (true, &[a, b, c, kind, _, _, _, _, _, ..]) =
+            (self.preface_read, self.pending.as_slice())
+        {
+            let frame = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+            if self.pending.len() < frame {
+                break;
+            }
+            call |= kind == 1;
+            self.pending.drain(..frame);
+        }
+        call
+    }
+}
+
 async fn relay(client: TcpStream, store: SocketAddr, cuts: Arc<AtomicUsize>, cut: Arc<Notify>) {
     let Ok(store) = TcpStream::connect(store).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
@@ -377,10 +405,10 @@ async fn relay(client: TcpStream, store: SocketAddr, cuts: Arc<AtomicUsize>, cut
     let back = tokio::spawn(async move {
         let _ = tokio::io::copy(&mut from_store, &mut to_client).await;
     });
+    let mut frames = Frames::default();
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
-        // A call is a HEADERS frame (type 1); settings and window updates are let through.
-        let is_call = buffer.get(3) == Some(&1);
+        let is_call = frames.have_a_call(&buffer[..read]);
         let take = |left: usize| left.checked_sub(1);
         if is_call && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
             cut.notify_one();
@@ -430,36 +458,58 @@ async fn a_store_that_dies_in_the_middle_of_a_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_spread_over_the_addresses_of_a_name() {
     let user = || Answer::User(User { id: "1".to_owned(), ..User::default() });
-    let (store, v4) = Misbehaving::start(move |_| user()).await;
-    // `localhost` is 127.0.0.1 and ::1 where the system has both.
-    let Ok(listener) = TcpListener::bind(("::1", v4.port())).await else {
-        assert!(
-            TcpListener::bind("[::1]:0").await.is_err(),
-            "the port is taken on ::1; run the test again"
-        );
-        return;
-    };
-    let names: Vec<_> = tokio::net::lookup_host(("localhost", v4.port())).await.unwrap().collect();
-    assert_eq!(names.len(), 2, "localhost should have two addresses in /etc/hosts: {names:?}");
+    let (first, address) = Misbehaving::start(move |_| user()).await;
+    let port = address.port();
     let second = Misbehaving { behaviour: Arc::new(move |_| user()), calls: Arc::default() };
-    let server = tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(UserStoreServer::new(second.clone()))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
-    let sidecar = Sidecar::start(&format!("grpc://localhost:{}", v4.port()), &[]);
+    let listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    // A runtime of its own, so that its end is that of all its connections.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    {
+        let _guard = runtime.enter();
+        let listener = TcpListener::from_std(listener.into_std().unwrap()).unwrap();
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(UserStoreServer::new(second.clone()))
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+    }
+
+    // The program sees a hosts file of its own, in which the store has two addresses.
+    let pki = Arc::new(Pki::new());
+    let hosts = pki.authority.folder().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost store.test\n127.0.0.2 store.test\n").unwrap();
+    let mut arguments = pki.serve_options(&format!("grpc://store.test:{port}"));
+    arguments.push("--insecure-store".to_owned());
+    let program = program(arguments);
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--map-root-user", "--mount", "sh", "-c"])
+        .arg("mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"")
+        .arg("sh")
+        .arg(&hosts)
+        .arg(program.get_program())
+        .args(program.get_args())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let sidecar = Sidecar::of_process(Process::start(command), pki);
     sidecar.wait_until_ready();
+
     let client = sidecar.client();
     let mut asked = 0;
-    while second.calls() == 0 || store.calls() == 0 {
+    while first.calls() == 0 || second.calls() == 0 {
         client.values("get_user", json!({ "user_id": "1" })).await;
         asked += 1;
         assert!(asked < 10_000, "one of the two is not used");
     }
-    server.abort();
+    tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(1)))
+        .await
+        .unwrap();
+    let before = second.calls();
     for _ in 0..100 {
         client.values("get_user", json!({ "user_id": "1" })).await;
     }
+    assert_eq!(second.calls(), before);
 }
 
 /// A caller that goes away while the store works on its write does not break the write off.
@@ -585,8 +635,12 @@ async fn a_database_without_its_table_is_internal_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_finds_no_connection_in_the_pool_is_503() {
     use sqlx::{Connection as _, Executor as _};
-    let running = StoreKind::Bundled(Kind::Postgres)
-        .start(&["--db-max-connections", "1", "--store-timeout", "2s"]);
+    let running = StoreKind::Bundled(Kind::Postgres).start(&[
+        "--db-max-connections",
+        "1",
+        "--store-timeout",
+        "2s",
+    ]);
     let client = Arc::new(running.client());
     let user = client.create_user(&email_address()).await;
     let mut blocker = sqlx::PgConnection::connect(&running.database.url).await.unwrap();
@@ -618,7 +672,7 @@ fn a_file_that_is_no_database_stops_the_start() {
     let file = SqliteFile::new();
     std::fs::write(&file.path, "this is not a database, but it is long enough to look like one")
         .unwrap();
-    let pki = crate::harness::process::Pki::new();
+    let pki = Pki::new();
     let output = crate::harness::process::run(pki.serve_options(&file.url()));
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();

@@ -13,3 +13,6 @@
 mod harness;
 
 mod actions;
+mod durability;
+mod faults;
+mod program;
