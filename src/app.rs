@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-use tokio::net::TcpListener;
-use tracing::{error, info, warn};
+use anyhow::{Context as _, bail};
+use tokio::{net::TcpListener, task::JoinSet};
+use tracing::{info, warn};
 
 use crate::{
     action::ActionServer,
@@ -24,8 +24,6 @@ use crate::{
 
 /// How often the store is looked at.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the file of the store's URL is looked at.
-const STORE_FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
@@ -61,6 +59,8 @@ pub struct StoreConfig {
     pub db_max_connections: Option<u32>,
     /// Whether to bring up the schema of a database server at start.
     pub migrate: bool,
+    /// Whether plain text may leave this host on the way to a gRPC store.
+    pub insecure: bool,
 }
 
 impl StoreConfig {
@@ -72,6 +72,10 @@ impl StoreConfig {
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.url {
             store::Url::Sql(url) => url.check_folder()?,
+            store::Url::Remote(url) if url.is_exposed() && !self.insecure => bail!(
+                "--store: grpc:// to another host sends password hashes in plain text: use \
+                 grpcs://, or allow it with --insecure-store"
+            ),
             store::Url::Remote(url) if url.is_tls() => {
                 tls::client_config(&self.tls)?;
             }
@@ -201,8 +205,12 @@ impl App {
 
         let readiness = Readiness::default();
         let condition = readiness.condition("store");
-        let watch = tokio::spawn(watch_store(store.clone(), config.store.clone(), condition));
-        let watch_file = tokio::spawn(watch_store_file(store.clone(), config.store.clone()));
+        // Dropped, and so ended, with this function.
+        let mut watches = JoinSet::new();
+        watches.spawn(watch_store(store.clone(), config.store.clone(), condition));
+        if let (Store::Sql(sql), Some(file)) = (&store, &config.store.file) {
+            watches.spawn(sql.clone().follow_url_file(file.clone()));
+        }
 
         let actions =
             ActionServer::new(store.user_store()).with_store_timeout(config.store.timeout);
@@ -227,8 +235,7 @@ impl App {
             timeout = %humantime::format_duration(config.drain_timeout),
             "draining: no more connections, and the requests in hand are finished"
         );
-        watch.abort();
-        watch_file.abort();
+        watches.abort_all();
         readiness.condition("drain").lacks("the sidecar is stopping");
         let drained = drain.run(config.drain_timeout).await;
         if drained {
@@ -291,29 +298,5 @@ async fn watch_store(store: Store, config: StoreConfig, condition: Condition) {
             }
         }
         tokio::time::sleep(STORE_CHECK_INTERVAL).await;
-    }
-}
-
-/// Has new connections to the database made with the URL that the file holds now.
-async fn watch_store_file(store: Store, config: StoreConfig) {
-    let (Some(file), Store::Sql(sql)) = (config.file, store) else { return };
-    let mut seen = tokio::fs::read_to_string(&file).await.ok();
-    loop {
-        tokio::time::sleep(STORE_FILE_INTERVAL).await;
-        let Ok(content) = tokio::fs::read_to_string(&file).await else { continue };
-        if seen.as_deref() == Some(content.as_str()) {
-            continue;
-        }
-        let file = file.display();
-        match content.trim().parse() {
-            Ok(store::Url::Sql(url)) if sql.set_url(&url) => {
-                info!(%file, "new connections to the database use the changed URL");
-            }
-            Ok(_) => {
-                error!(%file, "the changed URL is of another kind of store: restart to use it");
-            }
-            Err(error) => error!(%file, %error, "the changed URL cannot be used"),
-        }
-        seen = Some(content);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use serde::Serialize;
@@ -71,13 +71,12 @@ impl Endpoint {
             log_refused(caller, &problem);
             return self.refuse(request, &problem);
         }
-        let mut body = request.into_body();
+        let (head, mut body) = request.into_parts();
         let body = match self.receive(&mut body).await {
             Ok(received) => received,
             Err(problem) => {
                 log_refused(caller, &problem);
-                self.discard(body);
-                return problem.response();
+                return self.answer_early(head.version, body, &problem);
             }
         };
         let start = Instant::now();
@@ -137,21 +136,37 @@ impl Endpoint {
         )
     }
 
-    /// Answers before the body was begun.
+    /// Answers a request whose body was not begun.
     fn refuse(&self, request: Request<Incoming>, problem: &Problem) -> Response<Full<Bytes>> {
-        // Reading on would be the "100 Continue" that such a client waits for.
-        if !request.headers().contains_key(header::EXPECT) {
-            self.discard(request.into_body());
+        if request.headers().contains_key(header::EXPECT) {
+            // Reading on would be the "100 Continue" that such a client waits for.
+            return problem.response();
         }
-        problem.response()
+        let (head, body) = request.into_parts();
+        self.answer_early(head.version, body, problem)
     }
 
-    /// Reads the rest of a body and throws it away, beside the answer: the connection's end would
-    /// overtake that if something were left unread.
-    fn discard(&self, mut body: Incoming) {
+    /// Answers before the body was read. The rest of it is read beside and thrown away: the end of
+    /// the connection would overtake the answer if something were left unread.
+    fn answer_early(
+        &self,
+        version: Version,
+        body: Incoming,
+        problem: &Problem,
+    ) -> Response<Full<Bytes>> {
+        let mut response = problem.response();
         if body.is_end_stream() {
-            return;
+            return response;
         }
+        self.discard(body);
+        if version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
+    fn discard(&self, mut body: Incoming) {
         self.drain.spawn(async move {
             let _ = tokio::time::timeout(DISCARD_TIME, async {
                 let mut left = DISCARD_BYTES;

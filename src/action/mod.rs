@@ -171,7 +171,31 @@ pub enum NotInvoked {
     NoRandomness(#[source] getrandom::Error),
 }
 
-/// Resolves action invocations with a store.
+/// Resolves action invocations with a store, within a Tokio runtime.
+///
+/// ```
+/// use faroe_sidecar::action::{ActionServer, NotInvoked};
+///
+/// /// The status and the body to answer a POST with.
+/// async fn answer(actions: &ActionServer, body: &[u8]) -> (u16, Vec<u8>) {
+///     match actions.resolve(body).await {
+///         Ok(resolution) => (200, resolution.body.0.to_vec()),
+///         Err(error @ NotInvoked::BadRequest(_)) => (400, error.to_string().into_bytes()),
+///         Err(_) => (503, b"the user store could not be reached".to_vec()),
+///     }
+/// }
+///
+/// # async fn example() -> std::io::Result<()> {
+/// use std::{sync::Arc, time::Duration};
+///
+/// use faroe_sidecar::store::sql::{Config, SqlStore, Url};
+///
+/// let config = Config { max_connections: None, store_timeout: Duration::from_secs(5) };
+/// let store = SqlStore::open(&Url::Sqlite("users.sqlite".into()), &config)?;
+/// let actions = ActionServer::new(Arc::new(store));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ActionServer {
     store: Arc<dyn UserStore>,

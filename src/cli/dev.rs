@@ -84,9 +84,11 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
             timeout: DEFAULT_STORE_TIMEOUT,
             db_max_connections: None,
             migrate: true,
+            insecure: false,
         },
         drain_timeout: Duration::from_secs(25),
     };
+    config.store.check().map_err(Failure::Usage)?;
     let made = dev::prepare(&options.dir).map_err(Failure::Failed)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_signal().map_err(Failure::failed)?;

@@ -156,14 +156,6 @@ impl Options {
     /// The configuration that these options describe.
     pub(super) fn resolve(self) -> anyhow::Result<Config> {
         let url = self.store.resolve()?;
-        if let store::Url::Remote(remote) = &url
-            && remote.is_exposed()
-            && !self.insecure_store
-        {
-            return Err(anyhow!(
-                "--store: grpc:// to another host sends password hashes in plain text: use grpcs://, or allow it with --insecure-store"
-            ));
-        }
         let store_identity = match (self.store_cert, self.store_key) {
             (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
             _ => None,
@@ -199,6 +191,7 @@ impl Options {
                 timeout: self.store_timeout,
                 db_max_connections: self.database.db_max_connections,
                 migrate: self.migrate,
+                insecure: self.insecure_store,
             },
             drain_timeout: self.drain_timeout,
         })

@@ -34,7 +34,7 @@ pub(super) struct Options {
     /// Key of the server certificate: PEM
     #[arg(long, env = "FAROE_SIDECAR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Authorities that client certificates must chain to: PEM
+    /// Authorities that client certificates must chain to, PEM: every certificate of theirs may call
     #[arg(long, env = "FAROE_SIDECAR_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     client_ca: Option<PathBuf>,
     /// Allow an address that is not loopback without TLS
@@ -91,6 +91,9 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         let store = SqlStore::open(&url, &options.database.config()).map_err(Failure::failed)?;
         if let Url::Sqlite(_) = url {
             store.migrate_up().await.map_err(Failure::failed)?;
+        }
+        if let Some(file) = options.store.store_file {
+            tokio::spawn(store.clone().follow_url_file(file));
         }
         served::serve(store.clone(), bound, tls, shutdown).await.map_err(Failure::Failed)?;
         store.close().await;

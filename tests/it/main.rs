@@ -13,6 +13,7 @@
 mod harness;
 
 mod actions;
+mod conflicts;
 mod durability;
 mod faults;
 mod program;

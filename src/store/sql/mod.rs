@@ -6,6 +6,7 @@
 
 mod entity;
 mod error;
+mod follow;
 mod migration;
 mod pools;
 mod url;
@@ -56,13 +57,6 @@ impl SqlStore {
     /// If the SQLite file cannot be created.
     pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
         Ok(Self { pools: Pools::open(url, config)? })
-    }
-
-    /// Connects with another user name, password or address from now on; connections that exist
-    /// stay. Does nothing, and says so, if `url` is of another kind of database.
-    #[must_use]
-    pub fn set_url(&self, url: &Url) -> bool {
-        self.pools.set_url(url)
     }
 
     /// Brings the schema up to that of this release, under a lock that all replicas share, and

@@ -101,6 +101,8 @@ impl Pools {
         &self.writes
     }
 
+    /// Connects with another user name, password or address from now on. Does nothing, and says so,
+    /// if `url` is of another kind of database, or of SQLite, whose file is the store.
     pub(super) fn set_url(&self, url: &Url) -> bool {
         match (&self.inner, url) {
             (Inner::Postgres(pool), Url::Postgres(options)) => {
