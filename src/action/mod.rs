@@ -5,7 +5,7 @@
 //! this crate for programs that have their own HTTP server.
 //!
 //! Each action is a file: its arguments, its call, its values. What they share is here and in
-//! [`wire`] (JSON), [`error`] (the error table) and [`reply`] (what a reply must satisfy).
+//! `wire` (JSON), `error` (the error table) and `reply` (what a reply must satisfy).
 
 mod error;
 mod invocation_id;

@@ -1,7 +1,7 @@
 //! From a URL to a store.
 //!
 //! `interface`, "`--store` chooses by scheme". Every store is an implementation of
-//! [`UserStore`](crate::proto::user_store_server::UserStore); what this module adds is what the
+//! [`UserStore`]; what this module adds is what the
 //! stage before it needs of any of them: how long a call may take ([`Deadline`]), whether it can
 //! have reached the store ([`NotReached`]), and whether the store is there at all
 //! ([`Store::check`]).
