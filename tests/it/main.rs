@@ -13,3 +13,6 @@
 mod harness;
 
 mod actions;
+mod properties;
+mod responses;
+mod wrong_requests;
