@@ -102,12 +102,22 @@ fn text(length: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value =
     vec(character(), length).prop_map(String::from_iter)
 }
 
+/// What is lost most easily stands at an end.
+fn edge() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["", " ", "\t", "\n", "\u{a0}", "\u{301}", "\u{feff}"])
+}
+
+fn any_algorithm_id() -> impl Strategy<Value = String> {
+    (edge(), text(0..=64), edge()).prop_map(|(start, text, end)| format!("{start}{text}{end}"))
+}
+
 /// Up to 320 bytes, now and then exactly as many, or none.
 fn any_email_address() -> impl Strategy<Value = String> {
     let full = format!("{PLANTED}x{}", "\u{1f600}".repeat(78));
     assert_eq!(full.len(), 320);
     prop_oneof![
-        8 => (text(0..=39), text(0..=39)).prop_map(|(a, b)| format!("{a}{PLANTED}{b}")),
+        8 => (edge(), text(0..=38), text(0..=38), edge())
+            .prop_map(|(start, a, b, end)| format!("{start}{a}{PLANTED}{b}{end}")),
         1 => Just(full),
         1 => Just(String::new()),
     ]
@@ -131,7 +141,7 @@ fn pattern(length: usize, step: u8) -> Vec<u8> {
 }
 
 fn any_password() -> impl Strategy<Value = Password> {
-    (blob(), text(0..=64), blob()).prop_map(|(hash, algorithm_id, salt)| Password {
+    (blob(), any_algorithm_id(), blob()).prop_map(|(hash, algorithm_id, salt)| Password {
         hash,
         algorithm_id,
         salt,
