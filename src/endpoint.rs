@@ -137,12 +137,10 @@ impl Endpoint {
         )
     }
 
-    /// Answers before the body was begun.
+    /// Answers before the body was begun. The answer has to be ready at once, as it is here: hyper
+    /// sends "100 Continue" when a body is read and nothing was answered yet.
     fn refuse(&self, request: Request<Incoming>, problem: &Problem) -> Response<Full<Bytes>> {
-        // Reading on would be the "100 Continue" that such a client waits for.
-        if !request.headers().contains_key(header::EXPECT) {
-            self.discard(request.into_body());
-        }
+        self.discard(request.into_body());
         problem.response()
     }
 
