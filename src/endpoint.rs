@@ -136,12 +136,9 @@ impl Endpoint {
         )
     }
 
-    /// Answers a request whose body was not begun.
+    /// Answers a request whose body was not begun. The answer has to be ready at once, as it is
+    /// here: hyper sends "100 Continue" when a body is read and nothing was answered yet.
     fn refuse(&self, request: Request<Incoming>, problem: &Problem) -> Response<Full<Bytes>> {
-        if request.headers().contains_key(header::EXPECT) {
-            // Reading on would be the "100 Continue" that such a client waits for.
-            return problem.response();
-        }
         let (head, body) = request.into_parts();
         self.answer_early(head.version, body, problem)
     }
@@ -185,8 +182,19 @@ impl Endpoint {
 
 impl Service for Endpoint {
     async fn call(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.answer(request).await
+        let is_head = request.method() == Method::HEAD;
+        let response = self.answer(request).await;
+        if is_head { without_body(response) } else { response }
     }
+}
+
+/// The answer to HEAD. hyper leaves the body out by itself on HTTP/1.1 only; on HTTP/2 a body there
+/// breaks the protocol.
+fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response.map(|_| Full::default())
 }
 
 /// What was not invoked, as problem details (RFC 9457) of the default type, whose title is that of

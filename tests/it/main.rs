@@ -17,3 +17,6 @@ mod conflicts;
 mod durability;
 mod faults;
 mod program;
+mod properties;
+mod responses;
+mod wrong_requests;

@@ -12,10 +12,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Mutex,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{certs::Identity, process::Pki};
+use super::{
+    certs::Identity,
+    process::{PATIENCE, Pki},
+};
 
 /// A client of the endpoint: HTTP/2 on one connection, unless it is made for HTTP/1.1.
 pub struct Client {
@@ -123,6 +131,11 @@ impl Client {
         Ok(sender)
     }
 
+    /// A connection of HTTP/1.1 whose bytes the test writes and reads itself.
+    pub async fn raw_http1(&self) -> RawHttp1 {
+        RawHttp1 { stream: self.http1().connect().await.unwrap(), received: Vec::new() }
+    }
+
     /// A request as the real caller makes it: POST, and no `Content-Type`.
     pub fn request(
         &self,
@@ -188,6 +201,59 @@ impl Client {
     /// Looks a user up by the ID of a user.
     pub async fn get_user(&self, user: &Value) -> Value {
         self.values("get_user", serde_json::json!({ "user_id": user["id"] })).await["user"].clone()
+    }
+}
+
+/// A connection of HTTP/1.1, byte by byte. It waits for nothing longer than [`PATIENCE`].
+pub struct RawHttp1 {
+    stream: TlsStream<TcpStream>,
+    received: Vec<u8>,
+}
+
+impl RawHttp1 {
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+        timeout(PATIENCE, async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            Ok(self.stream.flush().await?)
+        })
+        .await?
+    }
+
+    /// Says that nothing more will be written; answers still come.
+    pub async fn finish_writing(&mut self) -> Result<(), Error> {
+        Ok(timeout(PATIENCE, self.stream.shutdown()).await??)
+    }
+
+    /// The next response, an interim one too: its head up to the empty line, and as much body as
+    /// its `Content-Length` says.
+    pub async fn response(&mut self) -> Result<(String, Vec<u8>), Error> {
+        let end = loop {
+            if let Some(at) = self.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.receive().await?;
+        };
+        let head = String::from_utf8(self.received.drain(..end).collect())?;
+        let length = head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .map_or(Ok(0), |(_, length)| length.trim().parse::<usize>())?;
+        while self.received.len() < length {
+            self.receive().await?;
+        }
+        Ok((head, self.received.drain(..length).collect()))
+    }
+
+    async fn receive(&mut self) -> Result<(), Error> {
+        let mut buffer = [0; 4096];
+        match timeout(PATIENCE, self.stream.read(&mut buffer)).await?? {
+            0 => Err(format!("the connection ended after {:?}", self.received).into()),
+            read => {
+                self.received.extend_from_slice(&buffer[..read]);
+                Ok(())
+            }
+        }
     }
 }
 
