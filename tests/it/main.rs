@@ -13,3 +13,7 @@
 mod harness;
 
 mod actions;
+mod concurrency;
+mod counters;
+mod linearizability;
+mod migrations;

@@ -41,6 +41,18 @@ pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Output 
     output
 }
 
+/// Runs the program so many times at once, all to their ends.
+pub fn run_at_once(times: usize, arguments: &[&str]) -> Vec<Output> {
+    let children: Vec<Child> = (0..times).map(|_| program(arguments).spawn().unwrap()).collect();
+    let outputs: Vec<Output> =
+        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for output in &outputs {
+        assert_no_secret(&String::from_utf8_lossy(&output.stdout));
+        assert_no_secret(&String::from_utf8_lossy(&output.stderr));
+    }
+    outputs
+}
+
 fn assert_no_secret(output: &str) {
     if let Some(line) = output.lines().find(|line| line.contains(PLANTED)) {
         panic!("a planted secret in the output: {line}");
