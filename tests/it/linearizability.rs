@@ -10,7 +10,7 @@ use std::{
     fmt::{self, Write as _},
     hash::{BuildHasher as _, RandomState},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -27,6 +27,8 @@ on_every_database!(ten_thousand_operations_are_linearizable);
 
 const OPERATIONS: usize = 10_000;
 const CLIENTS: usize = 32;
+/// Clients that share what they have read, as the requests of one Faroe server do.
+const CLIENTS_OF_A_SERVER: usize = 8;
 /// Groups of users who share a few email addresses among themselves and none with other groups, so
 /// that the history of each group stands for itself.
 const GROUPS: usize = 250;
@@ -264,14 +266,16 @@ struct Run {
     next_password: AtomicU32,
 }
 
-/// A client: it calls on what it has read, which may be old.
+/// What the clients of a server last read of the users of each group.
+type Known = Arc<Mutex<HashMap<usize, Users>>>;
+
+/// A client: it calls on what was read, which may be old.
 struct Caller {
     number: usize,
     random: Random,
     clients: [Client; 2],
     run: Arc<Run>,
-    /// What it last read of the users of each group.
-    known: HashMap<usize, Users>,
+    known: Known,
 }
 
 impl Caller {
@@ -297,10 +301,10 @@ impl Caller {
 
     fn choose(&mut self, group: usize) -> Call {
         let address = format!("group-{group}-{}@planted.example", self.random.below(ADDRESSES));
-        let users = self.known.entry(group).or_default();
+        let users = self.known.lock().unwrap().get(&group).cloned().unwrap_or_default();
         let user = match users.len() {
             0 => None,
-            length => users.values().nth(self.random.below(length)).cloned(),
+            length => users.values().nth(self.random.below(length)),
         };
         let Some(user) = user else {
             return match self.random.below(2) {
@@ -342,7 +346,8 @@ impl Caller {
     }
 
     fn learn(&mut self, group: usize, call: &Call, outcome: &Outcome) {
-        let users = self.known.entry(group).or_default();
+        let mut known = self.known.lock().unwrap();
+        let users = known.entry(group).or_default();
         match (call, outcome) {
             (_, Outcome::User(user)) => {
                 users.insert(user.id.clone(), user.clone());
@@ -450,6 +455,7 @@ async fn ten_thousand_operations_are_linearizable(kind: Kind) {
         next_operation: AtomicUsize::new(0),
         next_password: AtomicU32::new(0),
     });
+    let known: Vec<Known> = (0..CLIENTS / CLIENTS_OF_A_SERVER).map(|_| Known::default()).collect();
     let mut callers = JoinSet::new();
     for number in 0..CLIENTS {
         let caller = Caller {
@@ -457,7 +463,7 @@ async fn ten_thousand_operations_are_linearizable(kind: Kind) {
             random: Random::new(seed, number),
             clients: pair.clients(),
             run: Arc::clone(&run),
-            known: HashMap::new(),
+            known: Arc::clone(&known[number / CLIENTS_OF_A_SERVER]),
         };
         callers.spawn(caller.work());
     }

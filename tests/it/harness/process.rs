@@ -164,7 +164,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            // The test has failed, and what the program complained of may say why.
+            for line in self
+                .log()
+                .lines()
+                .filter(|line| ["\"WARN\"", "\"ERROR\""].iter().any(|level| line.contains(level)))
+            {
+                eprintln!("{line}");
+            }
+        } else {
             assert_no_secret(&self.log());
         }
     }
