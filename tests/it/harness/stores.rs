@@ -112,12 +112,14 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Two sidecars, ready, over an empty database.
+    /// Two sidecars, ready, over an empty database. They have time: who asks for two is not after
+    /// what happens on a machine that is too slow.
     pub fn start(kind: Kind) -> Self {
+        const OPTIONS: [&str; 3] = ["--migrate", "--store-timeout", "30s"];
         let database = kind.database();
         let pki = Arc::new(Pki::new());
         let sidecars = [(); 2].map(|()| {
-            let sidecar = Sidecar::start_with(Arc::clone(&pki), &database.url, &["--migrate"]);
+            let sidecar = Sidecar::start_with(Arc::clone(&pki), &database.url, &OPTIONS);
             sidecar.wait_until_ready();
             sidecar
         });
