@@ -5,16 +5,18 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     process::{Command, Output, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http::StatusCode;
 use serde_json::json;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::harness::{
     client::{admin, new_user},
     database::{Database, Kind},
     email_address, on_every_database,
-    process::{Pki, Process, Sidecar, SqliteFile, program, run, run_at_once},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run, run_at_once},
 };
 
 on_every_database!(
@@ -61,6 +63,35 @@ async fn ten_migrations_at_once_apply_the_schema_once(kind: Kind) {
     expected.extend(["nothing to apply: the schema is up to date\n"; 9]);
     assert_eq!(said, expected);
     assert_eq!(migrated(&["status"], &database), "m0001_users: applied\n");
+    assert_eq!(versions(&database).await, ["m0001_users"]);
+    assert_eq!(database.dump().await, "");
+}
+
+/// Connecting takes longer than migrating, so that ten processes may well not meet. Here they do:
+/// a transaction holds them all up until the last has come.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_that_meet_wait_for_each_other() {
+    let database = Kind::Postgres.database();
+    let mut db = PgConnection::connect(&database.url).await.unwrap();
+    let mut transaction = db.begin().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE faroe_sidecar_migrations (x INT)")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let url = database.url.clone();
+    let outputs =
+        tokio::task::spawn_blocking(move || run_at_once(10, &["migrate", "up", "--store", &url]));
+    let waiting = "SELECT pid::text FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadline = Instant::now() + PATIENCE;
+    while database.texts(waiting).await.len() < 10 {
+        assert!(Instant::now() < deadline, "they do not meet");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    transaction.rollback().await.unwrap();
+    for output in outputs.await.unwrap() {
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
     assert_eq!(versions(&database).await, ["m0001_users"]);
     assert_eq!(database.dump().await, "");
 }
