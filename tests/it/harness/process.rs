@@ -135,11 +135,14 @@ impl Process {
         assert!(status.success());
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and that of its log.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                let text = self.log.text.lock().unwrap();
+                let left = deadline.saturating_duration_since(Instant::now());
+                drop(self.log.changed.wait_timeout_while(text, left, |text| !text.1).unwrap());
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
