@@ -13,9 +13,13 @@
 mod harness;
 
 mod actions;
+mod concurrency;
 mod conflicts;
+mod counters;
 mod durability;
 mod faults;
+mod linearizability;
+mod migrations;
 mod program;
 mod properties;
 mod responses;

@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _, SqliteConnection,
+};
 
 use super::{
     PLANTED,
@@ -59,34 +61,57 @@ pub struct Database {
 }
 
 impl Database {
-    /// Runs a statement beside the program, as an operator would; the number of rows it changed.
+    /// Runs statements beside the program, as an operator would; the number of rows they changed.
     pub async fn execute(&self, sql: &str) -> u64 {
+        self.try_execute(sql).await.unwrap()
+    }
+
+    /// The same where the database may refuse.
+    pub async fn try_execute(&self, sql: &str) -> Result<u64, sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
+        Ok(match self.kind {
+            Kind::Sqlite => {
+                let mut db = SqliteConnection::connect(&self.url).await?;
+                sqlx::raw_sql(sql).execute(&mut db).await?.rows_affected()
+            }
+            Kind::Postgres => {
+                let mut db = PgConnection::connect(&self.url).await?;
+                sqlx::raw_sql(sql).execute(&mut db).await?.rows_affected()
+            }
+            Kind::MariaDb => {
+                let mut db = MySqlConnection::connect(&self.url).await?;
+                sqlx::raw_sql(sql).execute(&mut db).await?.rows_affected()
+            }
+        })
+    }
+
+    /// The first column of what a query finds; it has to be text.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        // Unchecked: MariaDB gives text as bytes where that is how it is compared.
         match self.kind {
             Kind::Sqlite => {
                 let mut db = SqliteConnection::connect(&self.url).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut db).await.unwrap().rows_affected()
+                let rows = sqlx::query(sql).fetch_all(&mut db).await.unwrap();
+                rows.iter().map(|row| row.get_unchecked(0)).collect()
             }
             Kind::Postgres => {
                 let mut db = PgConnection::connect(&self.url).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut db).await.unwrap().rows_affected()
+                let rows = sqlx::query(sql).fetch_all(&mut db).await.unwrap();
+                rows.iter().map(|row| row.get_unchecked(0)).collect()
             }
             Kind::MariaDb => {
                 let mut db = MySqlConnection::connect(&self.url).await.unwrap();
-                sqlx::raw_sql(sql).execute(&mut db).await.unwrap().rows_affected()
+                let rows = sqlx::query(sql).fetch_all(&mut db).await.unwrap();
+                rows.iter().map(|row| row.get_unchecked(0)).collect()
             }
         }
     }
 
-    /// The whole table as text, to see whether anything in it has changed.
+    /// The whole table as text, to see whether anything in it has changed: a line for each user,
+    /// with `|` between [`COLUMNS`].
     pub async fn dump(&self) -> String {
-        let columns = "id, email_address, password_hash, password_hash_algorithm_id, \
-                       password_salt, disabled, display_name, email_address_counter, \
-                       password_hash_counter, disabled_counter, sessions_counter, created_at, \
-                       updated_at";
-        let list = |cast: fn(&str) -> String, glue: &str| {
-            columns.split(", ").map(cast).collect::<Vec<_>>().join(glue)
-        };
+        let list = |cast: fn(&str) -> String, glue: &str| COLUMNS.map(cast).join(glue);
         let sql = match self.kind {
             Kind::Sqlite => format!(
                 "SELECT {} AS line FROM users ORDER BY id",
@@ -101,24 +126,26 @@ impl Database {
                 list(|column| format!("HEX({column})"), ", ")
             ),
         };
-        let sql = AssertSqlSafe(sql);
-        let lines: Vec<String> = match self.kind {
-            Kind::Sqlite => {
-                let mut db = SqliteConnection::connect(&self.url).await.unwrap();
-                sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap()
-            }
-            Kind::Postgres => {
-                let mut db = PgConnection::connect(&self.url).await.unwrap();
-                sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap()
-            }
-            Kind::MariaDb => {
-                let mut db = MySqlConnection::connect(&self.url).await.unwrap();
-                sqlx::query_scalar(sql).fetch_all(&mut db).await.unwrap()
-            }
-        };
-        lines.join("\n")
+        self.texts(&sql).await.join("\n")
     }
 }
+
+/// The columns of the table `users`, as [`Database::dump`] shows them.
+pub const COLUMNS: [&str; 13] = [
+    "id",
+    "email_address",
+    "password_hash",
+    "password_hash_algorithm_id",
+    "password_salt",
+    "disabled",
+    "display_name",
+    "email_address_counter",
+    "password_hash_counter",
+    "disabled_counter",
+    "sessions_counter",
+    "created_at",
+    "updated_at",
+];
 
 static POSTGRES: LazyLock<Server> = LazyLock::new(Server::postgres);
 static MARIADB: LazyLock<Server> = LazyLock::new(Server::mariadb);

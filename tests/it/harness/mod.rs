@@ -19,6 +19,31 @@ pub fn email_address() -> String {
     format!("user-{}-{number}@{PLANTED}.example", std::process::id())
 }
 
+/// A test for each database of what holds for all of them: `async fn behaviour(kind: Kind)`.
+macro_rules! on_every_database {
+    ($($behaviour:ident),* $(,)?) => {$(
+        mod $behaviour {
+            use $crate::harness::database::Kind;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                super::$behaviour(Kind::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                super::$behaviour(Kind::Postgres).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn mariadb() {
+                super::$behaviour(Kind::MariaDb).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_every_database;
+
 /// Bytes as the wire has them.
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {
     use base64::Engine as _;

@@ -41,6 +41,18 @@ pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Output 
     output
 }
 
+/// Runs the program so many times at once, all to their ends.
+pub fn run_at_once(times: usize, arguments: &[&str]) -> Vec<Output> {
+    let children: Vec<Child> = (0..times).map(|_| program(arguments).spawn().unwrap()).collect();
+    let outputs: Vec<Output> =
+        children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    for output in &outputs {
+        assert_no_secret(&String::from_utf8_lossy(&output.stdout));
+        assert_no_secret(&String::from_utf8_lossy(&output.stderr));
+    }
+    outputs
+}
+
 fn assert_no_secret(output: &str) {
     if let Some(line) = output.lines().find(|line| line.contains(PLANTED)) {
         panic!("a planted secret in the output: {line}");
@@ -123,11 +135,14 @@ impl Process {
         assert!(status.success());
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and that of its log.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                let text = self.log.text.lock().unwrap();
+                let left = deadline.saturating_duration_since(Instant::now());
+                drop(self.log.changed.wait_timeout_while(text, left, |text| !text.1).unwrap());
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.log());
@@ -152,7 +167,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if !std::thread::panicking() {
+        if std::thread::panicking() {
+            // The test has failed, and what the program complained of may say why.
+            for line in self
+                .log()
+                .lines()
+                .filter(|line| ["\"WARN\"", "\"ERROR\""].iter().any(|level| line.contains(level)))
+            {
+                eprintln!("{line}");
+            }
+        } else {
             assert_no_secret(&self.log());
         }
     }

@@ -105,6 +105,33 @@ impl Running {
     }
 }
 
+/// Two sidecars over one database, as replicas are.
+pub struct Pair {
+    pub sidecars: [Sidecar; 2],
+    pub database: Database,
+}
+
+impl Pair {
+    /// Two sidecars, ready, over an empty database. They have time: who asks for two is not after
+    /// what happens on a machine that is too slow.
+    pub fn start(kind: Kind) -> Self {
+        const OPTIONS: [&str; 3] = ["--migrate", "--store-timeout", "30s"];
+        let database = kind.database();
+        let pki = Arc::new(Pki::new());
+        let sidecars = [(); 2].map(|()| {
+            let sidecar = Sidecar::start_with(Arc::clone(&pki), &database.url, &OPTIONS);
+            sidecar.wait_until_ready();
+            sidecar
+        });
+        Self { sidecars, database }
+    }
+
+    /// A client of each.
+    pub fn clients(&self) -> [Client; 2] {
+        self.sidecars.each_ref().map(Sidecar::client)
+    }
+}
+
 /// A sidecar on an SQLite file of its own, ready.
 pub fn sqlite_sidecar(options: &[&str]) -> (Sidecar, SqliteFile) {
     let file = SqliteFile::new();
