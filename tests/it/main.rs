@@ -13,3 +13,4 @@
 mod harness;
 
 mod actions;
+mod certificates;

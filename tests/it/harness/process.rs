@@ -116,6 +116,19 @@ impl Process {
         }
     }
 
+    /// Waits until standard output has `part` in it, and gives all of it.
+    pub fn wait_for_stdout(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.stdout();
+            if text.contains(part) {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "no {part:?} on standard output:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let status =
