@@ -121,10 +121,8 @@ impl Identity {
     pub fn spki_pin(&self) -> String {
         use rcgen::PublicKeyData as _;
         let key = KeyPair::from_pem(&fs::read_to_string(&self.key).unwrap()).unwrap();
-        let digest = aws_lc_rs::digest::digest(
-            &aws_lc_rs::digest::SHA256,
-            &key.subject_public_key_info(),
-        );
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.subject_public_key_info());
         format!("spki:sha256/{}", super::base64(digest))
     }
 }
