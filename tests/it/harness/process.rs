@@ -116,6 +116,17 @@ impl Process {
         }
     }
 
+    /// Waits until the log has so many lines with `part` in them.
+    pub fn wait_for_log_lines(&self, part: &str, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = self.log.text.lock().unwrap();
+        while text.0.lines().filter(|line| line.contains(part)).count() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!text.1 && !left.is_zero(), "not {count} times {part:?}:\n{}", text.0);
+            text = self.log.changed.wait_timeout(text, left).unwrap().0;
+        }
+    }
+
     /// Waits until standard output has `part` in it, and gives all of it.
     pub fn wait_for_stdout(&self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
