@@ -14,3 +14,4 @@ mod harness;
 
 mod actions;
 mod certificates;
+mod interop;
