@@ -14,4 +14,5 @@ mod harness;
 
 mod actions;
 mod certificates;
+mod database_tls;
 mod interop;

@@ -237,7 +237,8 @@ impl Server {
         fs::write(
             &init,
             format!(
-                "CREATE USER faroe@'%' IDENTIFIED BY '{}';\nGRANT ALL ON *.* TO faroe@'%';\n",
+                "CREATE USER faroe@'%' IDENTIFIED BY '{}';\nGRANT ALL ON *.* TO faroe@'%' \
+                 WITH GRANT OPTION;\n",
                 password()
             ),
         )
