@@ -15,4 +15,5 @@ mod harness;
 mod actions;
 mod certificates;
 mod database_tls;
+mod grpc_tls;
 mod interop;

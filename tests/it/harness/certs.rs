@@ -50,7 +50,12 @@ impl Leaf {
 
     /// For a server of this machine.
     pub fn server() -> Self {
-        Self::new(&["localhost", "127.0.0.1", "::1"], ExtendedKeyUsagePurpose::ServerAuth)
+        Self::server_of(&["localhost", "127.0.0.1", "::1"])
+    }
+
+    /// For a server of these names.
+    pub fn server_of(names: &[&str]) -> Self {
+        Self::new(names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a client of these names; one with a colon is a URI.
