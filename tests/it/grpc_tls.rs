@@ -6,6 +6,7 @@ use std::{
     os::unix::{fs::FileTypeExt as _, net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http::StatusCode;
@@ -25,7 +26,7 @@ use crate::harness::{
     client::admin,
     database::Kind,
     email_address,
-    process::{Pki, Process, Sidecar, SqliteFile, program, run},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
 };
 
 const SERVICE: &str = "faroe.userstore.v1.UserStore";
@@ -98,10 +99,19 @@ async fn does_not_work(sidecar: &Sidecar, why: &str) {
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{}", reply.text());
     assert!(reply.header("retry-after").is_some());
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
-    sidecar.process.wait_for_log(why);
-    let ready = admin(sidecar.admin, "/readyz").await;
-    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", ready.text());
-    assert!(ready.text().contains(why), "no {why:?}: {}", ready.text());
+    let line = sidecar.process.wait_for_log(why);
+    assert!(line.contains("WARN"), "{line}");
+    // The condition is looked at now and then; whatever it says, it is not met.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ready = admin(sidecar.admin, "/readyz").await;
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", ready.text());
+        if ready.text().contains(why) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no {why:?}: {}", ready.text());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let log = sidecar.process.log();
     assert!(!log.contains("the store is ready"), "{log}");
 }
