@@ -216,11 +216,16 @@ impl<S: Service> Connection<S> {
             () = self.drain.cutting() => return,
             () = ends_gracefully => connection.as_mut().finish(),
         }
-        // What is in hand is finished; only a client that stays away or the cut ends it sooner.
+        // What is in hand is finished; only a client that stays away or the cut ends it sooner. An
+        // idle connection has been idle for long already: it is given the time to say goodbye.
+        let stays_away = async {
+            tokio::time::sleep(self.config.idle_timeout).await;
+            activity.idle_for(self.config.idle_timeout).await;
+        };
         tokio::select! {
             result = connection => log_end(result),
             () = activity.slow_headers(self.config.header_timeout) => {}
-            () = activity.idle_for(self.config.idle_timeout) => {}
+            () = stays_away => {}
             () = self.drain.cutting() => {}
         }
     }

@@ -13,11 +13,15 @@
 mod harness;
 
 mod actions;
+mod certificates;
 mod concurrency;
 mod conflicts;
 mod counters;
+mod database_tls;
 mod durability;
 mod faults;
+mod grpc_tls;
+mod interop;
 mod linearizability;
 mod migrations;
 mod program;

@@ -1,6 +1,15 @@
 //! One HTTP/2 connection to one address of a store.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use hyper::client::conn::http2::{Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -8,8 +17,9 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
+    sync::oneshot,
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
@@ -41,7 +51,7 @@ pub(super) enum ConnectError {
     #[error("the store does not offer HTTP/2 (ALPN h2)")]
     NotHttp2,
     #[error("HTTP/2 handshake: {0}")]
-    Http2(#[source] hyper::Error),
+    Http2(String),
     #[error("no connection within {0:?}")]
     Timeout(Duration),
 }
@@ -103,17 +113,96 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-type Io = TokioIo<Box<dyn Stream>>;
+type Io = TokioIo<Listening>;
 
+/// Speaks HTTP/2 and waits until the store does. In TLS 1.3 a client has finished its handshake
+/// before the store has looked at its certificate, and something on the way may accept for a store
+/// that is not there: a call on such a connection would be lost, though it never was received.
 async fn http2(
     stream: Box<dyn Stream>,
 ) -> Result<(SendRequest<Body>, Connection<Io, Body, TokioExecutor>), ConnectError> {
-    hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+    let (heard, first_byte) = oneshot::channel();
+    let stream = Listening { stream, heard: Some(heard) };
+    let (sender, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // Room for a reply with large hashes without waiting for window updates.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(ConnectError::Http2)
+        .map_err(|error| ConnectError::Http2(with_sources(&error)))?;
+    tokio::select! {
+        ended = &mut connection => Err(ConnectError::Http2(match ended {
+            Err(error) => with_sources(&error),
+            Ok(()) => "the store closed the connection".to_owned(),
+        })),
+        _ = first_byte => Ok((sender, connection)),
+    }
+}
+
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// A stream that tells when the first byte comes in.
+struct Listening {
+    stream: Box<dyn Stream>,
+    heard: Option<oneshot::Sender<()>>,
+}
+
+impl AsyncRead for Listening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before
+            && let Some(heard) = self.heard.take()
+        {
+            // Nobody waits for it if the connection was given up.
+            let _ = heard.send(());
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

@@ -43,6 +43,12 @@ pub(super) fn describe(error: &DbErr) -> String {
     };
     match error {
         sqlx::Error::Database(error) => describe_database(&**error),
+        // The driver has both in one: what TLS finds wrong comes as an error of the stream.
+        sqlx::Error::Io(error)
+            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) =>
+        {
+            format!("TLS to the database: {error}")
+        }
         sqlx::Error::Io(error) => format!("connection to the database: {error}"),
         sqlx::Error::Tls(error) => format!("TLS to the database: {error}"),
         sqlx::Error::PoolTimedOut => "no connection to the database came free in time".to_owned(),

@@ -3,13 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -32,6 +33,7 @@ pub struct Leaf {
     usages: Vec<ExtendedKeyUsagePurpose>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
+    common_name: Option<String>,
 }
 
 impl Leaf {
@@ -42,12 +44,18 @@ impl Leaf {
             usages: vec![usage],
             not_before: now - Duration::from_secs(3600),
             not_after: now + Duration::from_secs(3600),
+            common_name: None,
         }
     }
 
     /// For a server of this machine.
     pub fn server() -> Self {
-        Self::new(&["localhost", "127.0.0.1", "::1"], ExtendedKeyUsagePurpose::ServerAuth)
+        Self::server_of(&["localhost", "127.0.0.1", "::1"])
+    }
+
+    /// For a server of these names.
+    pub fn server_of(names: &[&str]) -> Self {
+        Self::new(names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a client of these names; one with a colon is a URI.
@@ -66,6 +74,61 @@ impl Leaf {
     pub fn with_usage(mut self, usage: ExtendedKeyUsagePurpose) -> Self {
         self.usages = vec![usage];
         self
+    }
+
+    /// With another common name than the one that tells it from the others.
+    pub fn with_common_name(mut self, common_name: &str) -> Self {
+        self.common_name = Some(common_name.to_owned());
+        self
+    }
+
+    fn params(self, name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let common_name = self.common_name.unwrap_or_else(|| format!("test {name}"));
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names = self
+            .names
+            .iter()
+            .map(|name| match name.parse() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) if name.contains(':') => SanType::URI(name.as_str().try_into().unwrap()),
+                Err(_) => SanType::DnsName(name.as_str().try_into().unwrap()),
+            })
+            .collect();
+        params.extended_key_usages = self.usages;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        (params.not_before, params.not_after) = (self.not_before, self.not_after);
+        params
+    }
+}
+
+impl Identity {
+    /// From when on the certificate is not valid any more: its last second counts still.
+    pub fn end(&self) -> SystemTime {
+        use x509_parser::prelude::FromDer as _;
+        let der = CertificateDer::from_pem_file(&self.certificate).unwrap();
+        let (_, certificate) = x509_parser::prelude::X509Certificate::from_der(&der).unwrap();
+        let not_after = certificate.validity().not_after.timestamp();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(not_after).unwrap() + 1)
+    }
+
+    /// Waits until the certificate has ended.
+    pub async fn wait_for_end(&self) {
+        while let Ok(left) = self.end().duration_since(SystemTime::now()) {
+            // The clock of certificates is not the one that sleeps.
+            tokio::time::sleep(left.max(Duration::from_millis(1))).await;
+        }
+    }
+
+    /// The pin of its key, as `--allow-client` writes it.
+    pub fn spki_pin(&self) -> String {
+        use rcgen::PublicKeyData as _;
+        let key = KeyPair::from_pem(&fs::read_to_string(&self.key).unwrap()).unwrap();
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key.subject_public_key_info());
+        format!("spki:sha256/{}", super::base64(digest))
     }
 }
 
@@ -93,24 +156,19 @@ impl Authority {
 
     /// Issues `NAME.pem` and `NAME.key`.
     pub fn issue(&self, name: &str, leaf: Leaf) -> Identity {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, format!("test {name}"));
-        params.subject_alt_names = leaf
-            .names
-            .iter()
-            .map(|name| match name.parse() {
-                Ok(ip) => SanType::IpAddress(ip),
-                Err(_) if name.contains(':') => SanType::URI(name.as_str().try_into().unwrap()),
-                Err(_) => SanType::DnsName(name.as_str().try_into().unwrap()),
-            })
-            .collect();
-        params.extended_key_usages = leaf.usages;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        (params.not_before, params.not_after) = (leaf.not_before, leaf.not_after);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = leaf.params(name).signed_by(&key, &self.issuer).unwrap();
+        self.write(name, &certificate, &key)
+    }
+
+    /// The same, signed by nobody but itself.
+    pub fn self_signed(&self, name: &str, leaf: Leaf) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = leaf.params(name).self_signed(&key).unwrap();
+        self.write(name, &certificate, &key)
+    }
+
+    fn write(&self, name: &str, certificate: &rcgen::Certificate, key: &KeyPair) -> Identity {
         let identity = Identity {
             certificate: self.folder.path().join(format!("{name}.pem")),
             key: self.folder.path().join(format!("{name}.key")),

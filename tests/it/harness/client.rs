@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
@@ -59,10 +59,19 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The TLS of a client that trusts `ca`.
 pub fn tls_config(ca: &Path, identity: Option<&Identity>) -> ClientConfig {
+    tls_config_of(rustls::DEFAULT_VERSIONS, ca, identity)
+}
+
+/// The same with these versions of TLS only.
+pub fn tls_config_of(
+    versions: &[&'static SupportedProtocolVersion],
+    ca: &Path,
+    identity: Option<&Identity>,
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     match identity {

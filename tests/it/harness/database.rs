@@ -108,6 +108,31 @@ impl Database {
         }
     }
 
+    /// The one number that a query on a database server gives.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.kind {
+            Kind::Sqlite => {
+                let mut db = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+            }
+            Kind::Postgres => {
+                let mut db = PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+            }
+            Kind::MariaDb => {
+                let mut db = MySqlConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+            }
+        }
+    }
+
+    /// Its name on its server.
+    pub fn name(&self) -> &str {
+        let (_, name) = self.url.split('?').next().unwrap().rsplit_once('/').unwrap();
+        name
+    }
+
     /// The whole table as text, to see whether anything in it has changed: a line for each user,
     /// with `|` between [`COLUMNS`].
     pub async fn dump(&self) -> String {
@@ -239,7 +264,8 @@ impl Server {
         fs::write(
             &init,
             format!(
-                "CREATE USER faroe@'%' IDENTIFIED BY '{}';\nGRANT ALL ON *.* TO faroe@'%';\n",
+                "CREATE USER faroe@'%' IDENTIFIED BY '{}';\nGRANT ALL ON *.* TO faroe@'%' \
+                 WITH GRANT OPTION;\n",
                 password()
             ),
         )
@@ -414,14 +440,20 @@ fn postgres_programs() -> PathBuf {
     })
 }
 
-/// A program in the path or where system programs are.
+/// A program in the path, in the folders of `FAROE_SIDECAR_TEST_TOOLS` (separated as in `PATH`), or
+/// where system programs are.
 pub fn find(program: &str, package: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    let folders = |variable| std::env::var_os(variable).unwrap_or_default();
+    let (path, tools) = (folders("PATH"), folders("FAROE_SIDECAR_TEST_TOOLS"));
+    std::env::split_paths(&tools)
+        .chain(std::env::split_paths(&path))
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into(), "/sbin".into()])
         .map(|folder| folder.join(program))
         .find(|file| file.exists())
         .unwrap_or_else(|| {
-            panic!("{program} is missing: install it with `apt-get install {package}`")
+            panic!(
+                "{program} is missing: install it with `apt-get install {package}`, or name its \
+                 folder in FAROE_SIDECAR_TEST_TOOLS"
+            )
         })
 }

@@ -2,11 +2,11 @@
 
 use std::{
     ffi::OsString,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,7 @@ pub fn program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Com
 
 /// Runs the program to its end.
 pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Output {
-    let output = program(arguments).output().unwrap();
+    let output = output_of(program(arguments), "", PATIENCE);
     assert_no_secret(&String::from_utf8_lossy(&output.stdout));
     assert_no_secret(&String::from_utf8_lossy(&output.stderr));
     output
@@ -51,6 +51,29 @@ pub fn run_at_once(times: usize, arguments: &[&str]) -> Vec<Output> {
         assert_no_secret(&String::from_utf8_lossy(&output.stderr));
     }
     outputs
+}
+
+/// Runs any command to its end, with something to read; one that does not end fails the test.
+pub fn output_of(mut command: Command, input: &str, limit: Duration) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let id = child.id();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        // One that ends without reading is judged by what it says.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let _ = sender.send(child.wait_with_output());
+    });
+    match ended.recv_timeout(limit) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-s", "KILL", &id.to_string()]).status();
+            panic!("it does not end: {command:?}");
+        }
+    }
 }
 
 fn assert_no_secret(output: &str) {
@@ -125,6 +148,30 @@ impl Process {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!text.1 && !left.is_zero(), "no {part:?} in the log:\n{}", text.0);
             text = self.log.changed.wait_timeout(text, left).unwrap().0;
+        }
+    }
+
+    /// Waits until the log has so many lines with `part` in them.
+    pub fn wait_for_log_lines(&self, part: &str, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = self.log.text.lock().unwrap();
+        while text.0.lines().filter(|line| line.contains(part)).count() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!text.1 && !left.is_zero(), "not {count} times {part:?}:\n{}", text.0);
+            text = self.log.changed.wait_timeout(text, left).unwrap().0;
+        }
+    }
+
+    /// Waits until standard output has `part` in it, and gives all of it.
+    pub fn wait_for_stdout(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.stdout();
+            if text.contains(part) {
+                return text;
+            }
+            assert!(Instant::now() < deadline, "no {part:?} on standard output:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
