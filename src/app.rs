@@ -71,7 +71,7 @@ impl StoreConfig {
     /// In words, what is wrong.
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.url {
-            store::Url::Sql(url) => url.check_folder()?,
+            store::Url::Sql(url) => url.check_files()?,
             store::Url::Remote(url) if url.is_exposed() && !self.insecure => bail!(
                 "--store: grpc:// to another host sends password hashes in plain text: use \
                  grpcs://, or allow it with --insecure-store"

@@ -4,7 +4,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -60,6 +60,10 @@ impl Endpoint {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let caller = match &peer {
+            // A connection ends with its certificate; a client that stays on gets no further.
+            Some(peer) if !peer.validity().contains(SystemTime::now()) => {
+                return self.refuse(request, &Problem::certificate_ended());
+            }
             Some(peer) if self.config.allow.allows(peer) => peer.name(),
             _ => {
                 let caller = peer.as_ref().map_or("(no certificate)", |peer| peer.name());
@@ -215,6 +219,10 @@ impl Problem {
             StatusCode::FORBIDDEN,
             "the client certificate is valid, but no --allow-client entry names it",
         )
+    }
+
+    fn certificate_ended() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "the client certificate is not valid any more")
     }
 
     fn not_found() -> Self {

@@ -25,9 +25,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
+use tracing::info;
 
 use self::{error::CallError, wire::Members};
 pub use self::{
@@ -272,7 +273,15 @@ impl ActionServer {
             call(Arc::clone(&self.store), invocation, self.store_timeout).await
         } else {
             let call = call(Arc::clone(&self.store), invocation, self.store_timeout);
-            self.writes.spawn(call).await.unwrap_or_else(|_| {
+            let (answer, answered) = oneshot::channel();
+            let action_invocation_id = id.clone();
+            self.writes.spawn(async move {
+                // Nobody is left to answer, and so nobody else to say what became of it.
+                if let Err(result) = answer.send(call.await) {
+                    log_abandoned(I::ACTION, &action_invocation_id, &result);
+                }
+            });
+            answered.await.unwrap_or_else(|_| {
                 Err(CallError::Failed(ErrorCode::InternalError, Failure::BrokenOff))
             })
         };
@@ -289,6 +298,27 @@ impl ActionServer {
         };
         let body = ResponseBody(Bytes::from(body));
         Ok(Resolution { body, action: I::ACTION, action_invocation_id: id, error_code, failure })
+    }
+}
+
+fn log_abandoned(
+    action: Action,
+    action_invocation_id: &ActionInvocationId,
+    result: &Result<Option<User>, CallError>,
+) {
+    let action = action.as_str();
+    let action_invocation_id = action_invocation_id.as_str();
+    match result {
+        Ok(_) => {
+            info!(action, action_invocation_id, outcome = "ok", "invoked; the caller has gone")
+        }
+        Err(CallError::Failed(code, failure)) => {
+            let outcome = code.as_str();
+            info!(action, action_invocation_id, outcome, %failure, "invoked; the caller has gone");
+        }
+        Err(CallError::NotReached(reason)) => {
+            info!(action, action_invocation_id, %reason, "not invoked; the caller has gone");
+        }
     }
 }
 

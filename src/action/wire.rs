@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 /// Every member name that the specification gives to a request.
-const DEFINED_MEMBERS: [&str; 11] = [
+const DEFINED_MEMBERS: [&str; 10] = [
     "action",
     "arguments",
     "user_id",
@@ -28,8 +28,6 @@ const DEFINED_MEMBERS: [&str; 11] = [
     "user_email_address_counter",
     "user_password_hash_counter",
     "user_sessions_counter",
-    // Not of a request, but named where a caller puts it in twice.
-    "action_invocation_id",
 ];
 
 /// Why a request body is not an action invocation. The text names the member, never its value.

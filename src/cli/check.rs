@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{Failure, serve};
+use super::{Failure, print_line, serve};
 
 pub(super) fn run(options: serve::Options) -> Result<ExitCode, Failure> {
     options.resolve().and_then(|config| config.check()).map_err(Failure::Usage)?;
-    println!("the configuration is right");
+    print_line("the configuration is right")?;
     Ok(ExitCode::SUCCESS)
 }

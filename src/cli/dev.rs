@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     Failure,
     options::{Log, address, default_admin_address},
-    runtime,
+    print_line, runtime,
     serve::ended,
     shutdown_signal,
 };
@@ -88,19 +88,21 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         },
         drain_timeout: Duration::from_secs(25),
     };
-    config.store.check().map_err(Failure::Usage)?;
+    if options.store.is_some() {
+        config.store.check().map_err(Failure::Usage)?;
+    }
     let made = dev::prepare(&options.dir).map_err(Failure::Failed)?;
     runtime()?.block_on(async {
         let shutdown = shutdown_signal().map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         let address = app.endpoint_address().map_err(Failure::failed)?;
         let tag = getrandom::u32().map_err(Failure::failed)?;
-        println!(
+        print_line(&format!(
             "{} certificates in {}: for this machine, not for production.\n\n{}",
             if made { "New" } else { "Kept" },
             options.dir.display(),
             dev::curl_lines(&files, address, &path, &format!("{tag:08x}")),
-        );
+        ))?;
         ended(app.run(shutdown).await.map_err(Failure::Failed)?)
     })
 }

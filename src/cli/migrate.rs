@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::{
     Failure,
     options::{Database, Log, StoreUrl},
-    runtime,
+    print_line, runtime,
 };
 use crate::store::sql::{MigrationState, MigrationStatus, SqlStore, Url};
 
@@ -47,12 +47,12 @@ struct Target {
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     match options.direction {
         Direction::Up(target) => with_store(&target, Missing::Create, async |store| {
-            let applied = store.migrate_up().await?;
+            let applied = store.migrate_up().await.map_err(Failure::failed)?;
             if applied.is_empty() {
-                println!("nothing to apply: the schema is up to date");
+                print_line("nothing to apply: the schema is up to date")?;
             }
             for migration in applied {
-                println!("applied {migration}");
+                print_line(&format!("applied {migration}"))?;
             }
             Ok(())
         }),
@@ -61,16 +61,18 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         ))),
         Direction::Down { target, destroy_data: true } => {
             with_store(&target, Missing::Refuse, async |store| {
-                match store.migrate_down().await? {
-                    Some(migration) => println!("took back {migration}"),
-                    None => println!("nothing to take back: the schema is empty"),
+                match store.migrate_down().await.map_err(Failure::failed)? {
+                    Some(migration) => print_line(&format!("took back {migration}"))?,
+                    None => print_line("nothing to take back: the schema is empty")?,
                 }
                 Ok(())
             })
         }
         Direction::Status(target) => with_store(&target, Missing::Refuse, async |store| {
-            for MigrationStatus { name, state } in store.migration_status().await? {
-                println!("{name}: {}", describe(state));
+            for MigrationStatus { name, state } in
+                store.migration_status().await.map_err(Failure::failed)?
+            {
+                print_line(&format!("{name}: {}", describe(state)))?;
             }
             Ok(())
         }),
@@ -94,11 +96,11 @@ enum Missing {
 fn with_store(
     target: &Target,
     missing: Missing,
-    work: impl AsyncFnOnce(&SqlStore) -> anyhow::Result<()>,
+    work: impl AsyncFnOnce(&SqlStore) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     target.log.start();
     let url = target.store.resolve_bundled().map_err(Failure::Usage)?;
-    url.check_folder().map_err(Failure::usage)?;
+    url.check_files().map_err(Failure::usage)?;
     if let (Url::Sqlite(path), Missing::Refuse) = (&url, missing)
         && !path.exists()
     {
@@ -108,6 +110,6 @@ fn with_store(
         let store = SqlStore::open(&url, &target.database.config()).map_err(Failure::failed)?;
         let result = work(&store).await;
         store.close().await;
-        result.map(|()| ExitCode::SUCCESS).map_err(Failure::Failed)
+        result.map(|()| ExitCode::SUCCESS)
     })
 }

@@ -11,7 +11,11 @@ mod proto;
 mod serve;
 mod store;
 
-use std::{ffi::OsString, fmt::Write as _, io, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{
     Parser, Subcommand,
@@ -108,7 +112,8 @@ fn one_line(error: &anyhow::Error) -> String {
         if line.is_empty() {
             line = cause;
         } else if !line.contains(&cause) {
-            let _ = write!(line, ": {cause}");
+            line.push_str(": ");
+            line.push_str(&cause);
         }
     }
     line.replace('\n', " ")
@@ -146,6 +151,14 @@ fn usage_line(error: &clap::Error) -> String {
     match line.split_once("://") {
         Some((before, _)) => format!("{before}://…'"),
         None => line.to_owned(),
+    }
+}
+
+/// Prints a line of a result. A reader that has seen enough, such as `head`, is no error.
+fn print_line(line: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
     }
 }
 

@@ -1,18 +1,11 @@
 //! `proto`: prints the contract.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, print_line};
 use crate::proto::USER_STORE;
 
 pub(super) fn run() -> Result<ExitCode, Failure> {
-    match io::stdout().write_all(USER_STORE.as_bytes()) {
-        // A reader that has seen enough, such as `head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        result => result.map_err(Failure::failed)?,
-    }
+    print_line(USER_STORE.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

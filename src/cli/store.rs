@@ -79,7 +79,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     options.log.start();
     options.check().map_err(Failure::Usage)?;
     let url = options.store.resolve_bundled().map_err(Failure::Usage)?;
-    url.check_folder().map_err(Failure::usage)?;
+    url.check_files().map_err(Failure::usage)?;
     let tls = options
         .tls_files()
         .map(|files| served::tls_config(&files))

@@ -237,11 +237,10 @@ fn log_end(result: hyper::Result<()>) {
     }
 }
 
-/// Who the peer is, if its certificate is valid now. A resumed session brings the certificate of
-/// the first handshake, at which rustls does not look again.
+/// Who the peer is, if its chain is valid now. A resumed session brings the certificates of the
+/// first handshake, at which rustls does not look again.
 fn verified_peer(stream: &TlsStream<TcpStream>) -> Option<Peer> {
-    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-    let peer = Peer::from_certificate(certificate).ok()?;
+    let peer = Peer::from_chain(stream.get_ref().1.peer_certificates()?).ok()?;
     peer.validity().contains(SystemTime::now()).then_some(peer)
 }
 

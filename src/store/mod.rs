@@ -171,7 +171,7 @@ mod tests {
             "postgres://u:hunter2@h",
             "mysql://u:hunter2@h/db?ssl_mode=x",
             "mysql://u:hunter2@h/db?ssl-mode=hunter2",
-            "mysql://u:hunter2@h/db?statement-cache-capacity=hunter2",
+            "mysql://u:hunter2@h/db?statement-cache-capacity=0",
             "grpc://u:hunter2@h:1",
             "grpc://hunter2",
             "grpc://h:1/hunter2",

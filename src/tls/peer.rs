@@ -33,6 +33,22 @@ pub struct Validity {
 }
 
 impl Validity {
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self {
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        }
+    }
+
+    /// The time in which both are valid.
+    fn within(self, other: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(other.not_before),
+            not_after: self.not_after.min(other.not_after),
+        }
+    }
+
     /// Whether it is valid at `now`.
     pub fn contains(&self, now: SystemTime) -> bool {
         (self.not_before..=self.not_after).contains(&unix_seconds(now))
@@ -52,6 +68,23 @@ fn unix_seconds(time: SystemTime) -> i64 {
 }
 
 impl Peer {
+    /// Reads the chain that a peer has shown, its own certificate first. The identity is that of
+    /// the first, and valid as long as all of them are.
+    ///
+    /// # Errors
+    ///
+    /// If there is no certificate, or one of them cannot be read.
+    pub fn from_chain(chain: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
+        let (first, above) = chain.split_first().ok_or(PeerError("chain"))?;
+        let mut peer = Self::from_certificate(first)?;
+        for certificate in above {
+            let (_, certificate) =
+                X509Certificate::from_der(certificate).map_err(|_| PeerError("chain"))?;
+            peer.validity = peer.validity.within(Validity::of(&certificate));
+        }
+        Ok(peer)
+    }
+
     /// Reads a certificate.
     ///
     /// # Errors
@@ -74,16 +107,7 @@ impl Peer {
         }
         let mut spki_sha256 = [0; SHA256_OUTPUT_LEN];
         spki_sha256.copy_from_slice(digest(&SHA256, certificate.public_key().raw).as_ref());
-        let validity = certificate.validity();
-        Ok(Self {
-            dns_names,
-            uri_names,
-            spki_sha256,
-            validity: Validity {
-                not_before: validity.not_before.timestamp(),
-                not_after: validity.not_after.timestamp(),
-            },
-        })
+        Ok(Self { dns_names, uri_names, spki_sha256, validity: Validity::of(&certificate) })
     }
 
     /// The DNS names, as the certificate writes them.
@@ -126,6 +150,26 @@ mod tests {
         assert_eq!(validity.left(at(150)), Duration::from_secs(51));
         assert_eq!(validity.left(at(201)), Duration::ZERO);
         assert_eq!(validity.left(at(9999)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_chain_is_valid_as_long_as_all_of_it_is() {
+        let certificate = |from: i32, until: i32| {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(until, 1, 1);
+            params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()
+        };
+        let leaf = certificate(2000, 2040);
+        let above = certificate(2010, 2030);
+        let chain = [leaf.der().clone(), above.der().clone()];
+        let alone = Peer::from_chain(&chain[..1]).unwrap().validity();
+        assert_eq!(alone, Peer::from_certificate(&chain[0]).unwrap().validity());
+        let both = Peer::from_chain(&chain).unwrap().validity();
+        let of_above = Peer::from_certificate(&chain[1]).unwrap().validity();
+        assert_eq!(both, of_above);
+        assert_eq!(alone.within(of_above), of_above.within(alone));
+        assert!(Peer::from_chain(&[]).is_err());
     }
 
     #[test]

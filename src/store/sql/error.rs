@@ -14,6 +14,10 @@ use crate::store::NotReached;
 /// The unique constraint of the email address, in PostgreSQL, MySQL and MariaDB.
 pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
 
+/// The driver says the same of a server that is away and of a pool that is too small.
+const NO_CONNECTION: &str =
+    "no connection to the database could be made, or none came free, in time";
+
 /// The status for a statement that failed.
 pub(super) fn status(error: &DbErr) -> Status {
     match error {
@@ -34,9 +38,7 @@ pub(super) fn status(error: &DbErr) -> Status {
 pub(super) fn describe(error: &DbErr) -> String {
     let Some(error) = sqlx_error(error) else {
         return match error {
-            DbErr::ConnectionAcquire(_) => {
-                "no connection to the database came free in time".to_owned()
-            }
+            DbErr::ConnectionAcquire(_) => NO_CONNECTION.to_owned(),
             // Errors of SeaORM's own, which name columns and types.
             error => error.to_string(),
         };
@@ -51,7 +53,7 @@ pub(super) fn describe(error: &DbErr) -> String {
         }
         sqlx::Error::Io(error) => format!("connection to the database: {error}"),
         sqlx::Error::Tls(error) => format!("TLS to the database: {error}"),
-        sqlx::Error::PoolTimedOut => "no connection to the database came free in time".to_owned(),
+        sqlx::Error::PoolTimedOut => NO_CONNECTION.to_owned(),
         sqlx::Error::ColumnDecode { index, .. } => {
             format!("column {index} holds a value that does not fit its type")
         }

@@ -3,7 +3,7 @@
 use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::{Executor as _, MySql, Pool, Postgres, Sqlite, pool::PoolOptions};
+use sqlx::{Connection, Executor as _, MySql, Pool, Postgres, Sqlite, pool::PoolOptions};
 
 use super::url::{Url, sqlite_options};
 use crate::store::reach_timeout;
@@ -14,6 +14,9 @@ pub const DEFAULT_SERVER_CONNECTIONS: u32 = 10;
 /// Connections for reads of an SQLite file by default. Writes have one of their own: SQLite writes
 /// one at a time, and a queue in this process is fairer than its busy timeout.
 pub const DEFAULT_SQLITE_CONNECTIONS: u32 = 4;
+
+/// How long a connection may take to answer when it comes back to its pool.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a store uses its database.
 #[derive(Debug, Clone, Copy)]
@@ -64,20 +67,29 @@ impl Pools {
                     inner: Inner::Sqlite { reads, writes },
                 }
             }
-            Url::Postgres(options) => {
+            Url::Postgres(options, _) => {
+                let session = format!("SET lock_timeout = {}", acquire_timeout.as_millis());
                 let pool = PoolOptions::<Postgres>::new()
                     .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
                     .acquire_timeout(acquire_timeout)
+                    .after_connect(move |connection, _| {
+                        let session = sqlx::AssertSqlSafe(session.clone());
+                        Box::pin(async move { connection.execute(session).await.map(|_| ()) })
+                    })
+                    .after_release(|connection, _| Box::pin(is_free(connection)))
                     .connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 Self { reads: db.clone(), writes: db, inner: Inner::Postgres(pool) }
             }
-            Url::MySql(options) => {
-                // Whole seconds are what the server takes. Strict, or values would be cut.
+            Url::MySql(options, _) => {
+                // Whole seconds are what the server takes. Strict, or values would be cut; and each
+                // statement commits by itself, whatever the server's default is.
                 let lock_wait = acquire_timeout.as_secs().max(1);
                 let session = format!(
-                    "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
-                     SESSION innodb_lock_wait_timeout = {lock_wait}"
+                    "SET SESSION autocommit = 1, \
+                     SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+                     SESSION innodb_lock_wait_timeout = {lock_wait}, \
+                     SESSION lock_wait_timeout = {lock_wait}"
                 );
                 let pool = PoolOptions::<MySql>::new()
                     .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
@@ -86,6 +98,7 @@ impl Pools {
                         let session = sqlx::AssertSqlSafe(session.clone());
                         Box::pin(async move { connection.execute(session).await.map(|_| ()) })
                     })
+                    .after_release(|connection, _| Box::pin(is_free(connection)))
                     .connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
                 Self { reads: db.clone(), writes: db, inner: Inner::MySql(pool) }
@@ -105,11 +118,11 @@ impl Pools {
     /// if `url` is of another kind of database, or of SQLite, whose file is the store.
     pub(super) fn set_url(&self, url: &Url) -> bool {
         match (&self.inner, url) {
-            (Inner::Postgres(pool), Url::Postgres(options)) => {
+            (Inner::Postgres(pool), Url::Postgres(options, _)) => {
                 pool.set_connect_options((**options).clone());
                 true
             }
-            (Inner::MySql(pool), Url::MySql(options)) => {
+            (Inner::MySql(pool), Url::MySql(options, _)) => {
                 pool.set_connect_options((**options).clone());
                 true
             }
@@ -126,6 +139,17 @@ impl Pools {
             Inner::Postgres(pool) => pool.close().await,
             Inner::MySql(pool) => pool.close().await,
         }
+    }
+}
+
+/// Whether a connection that comes back to its pool has nothing left to do. One whose call was
+/// given up may still be waiting for the server, and would hold its place for as long.
+async fn is_free(connection: &mut impl Connection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
+        Ok(Ok(())) => Ok(true),
+        // An error closes the connection at once, without another word to the server.
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 

@@ -18,7 +18,10 @@ use crate::store::InvalidUrl;
 
 /// Parameters of a PostgreSQL URL that are passed on. Any other is refused: a misspelt `sslmode`
 /// that is ignored would be a connection without TLS.
-const POSTGRES_PARAMETERS: [&str; 14] = [
+///
+/// `statement-cache-capacity` is not among them: with it the driver leaves its statements behind on
+/// the server under names that it uses again, and a pooler would mix them up.
+const POSTGRES_PARAMETERS: [&str; 13] = [
     "application_name",
     "dbname",
     "host",
@@ -30,23 +33,13 @@ const POSTGRES_PARAMETERS: [&str; 14] = [
     "sslmode",
     "sslrootcert",
     "ssl-mode",
-    "statement-cache-capacity",
     "user",
     "password",
 ];
 
 /// The same of a MySQL URL.
-const MYSQL_PARAMETERS: [&str; 10] = [
-    "socket",
-    "ssl-ca",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-mode",
-    "sslca",
-    "sslcert",
-    "sslkey",
-    "sslmode",
-    "statement-cache-capacity",
+const MYSQL_PARAMETERS: [&str; 9] = [
+    "socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode", "sslca", "sslcert", "sslkey", "sslmode",
 ];
 
 /// Which database, parsed. `Debug` shows its kind only.
@@ -54,10 +47,10 @@ const MYSQL_PARAMETERS: [&str; 10] = [
 pub enum Url {
     /// A file of this host.
     Sqlite(PathBuf),
-    /// A PostgreSQL server.
-    Postgres(Box<PgConnectOptions>),
-    /// A MySQL or MariaDB server.
-    MySql(Box<MySqlConnectOptions>),
+    /// A PostgreSQL server, and the files of its TLS.
+    Postgres(Box<PgConnectOptions>, Vec<PathBuf>),
+    /// A MySQL or MariaDB server, and the files of its TLS.
+    MySql(Box<MySqlConnectOptions>, Vec<PathBuf>),
 }
 
 impl Url {
@@ -65,36 +58,49 @@ impl Url {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "SQLite",
-            Self::Postgres(_) => "PostgreSQL",
-            Self::MySql(_) => "MySQL",
+            Self::Postgres(..) => "PostgreSQL",
+            Self::MySql(..) => "MySQL",
         }
     }
 
-    /// Looks whether the file of an SQLite database can be there, without creating it.
+    /// Looks at the files that the URL names, without creating any.
     ///
     /// # Errors
     ///
-    /// If its folder is missing.
-    pub fn check_folder(&self) -> Result<(), InvalidUrl> {
-        let Self::Sqlite(path) = self else { return Ok(()) };
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        if !folder.is_dir() {
-            return Err(InvalidUrl::new(format!(
-                "the folder {} of the SQLite file does not exist: create it first",
-                folder.display()
-            )));
+    /// If the folder of an SQLite file is missing, or a file of TLS cannot be read.
+    pub fn check_files(&self) -> Result<(), InvalidUrl> {
+        match self {
+            Self::Sqlite(path) => check_folder(path),
+            Self::Postgres(_, files) | Self::MySql(_, files) => {
+                for file in files {
+                    std::fs::read(file).map_err(|error| {
+                        InvalidUrl::new(format!("cannot read {}: {error}", file.display()))
+                    })?;
+                }
+                Ok(())
+            }
         }
-        if path.is_dir() {
-            return Err(InvalidUrl::new(format!(
-                "{} is a folder: name an SQLite file in it",
-                path.display()
-            )));
-        }
-        Ok(())
     }
+}
+
+fn check_folder(path: &Path) -> Result<(), InvalidUrl> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(InvalidUrl::new(format!(
+            "the folder {} of the SQLite file does not exist: create it first",
+            folder.display()
+        )));
+    }
+    if path.is_dir() {
+        return Err(InvalidUrl::new(format!(
+            "{} is a folder: name an SQLite file in it",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Url {
@@ -111,7 +117,7 @@ impl FromStr for Url {
             return sqlite_path(path).map(Self::Sqlite);
         }
         if url.starts_with("mysql://") {
-            known_parameters(url, "MySQL", &MYSQL_PARAMETERS)?;
+            let files = parameters(url, "MySQL", &MYSQL_PARAMETERS)?;
             // The error is not passed on: it may quote the URL.
             let options = url.parse::<MySqlConnectOptions>().map_err(|_| {
                 InvalidUrl::new(
@@ -121,9 +127,9 @@ impl FromStr for Url {
             if options.get_database().is_none_or(str::is_empty) {
                 return Err(InvalidUrl::new("the MySQL URL names no database: add /DATABASE"));
             }
-            return Ok(Self::MySql(Box::new(options.disable_statement_logging())));
+            return Ok(Self::MySql(Box::new(options.disable_statement_logging()), files));
         }
-        known_parameters(url, "PostgreSQL", &POSTGRES_PARAMETERS)?;
+        let files = parameters(url, "PostgreSQL", &POSTGRES_PARAMETERS)?;
         let options = url.parse::<PgConnectOptions>().map_err(|_| {
             InvalidUrl::new(
                 "the PostgreSQL URL cannot be read: write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded",
@@ -138,7 +144,7 @@ impl FromStr for Url {
         };
         // No statement here has a float in it, and a pooler may refuse the setting.
         let options = options.extra_float_digits(None).disable_statement_logging();
-        Ok(Self::Postgres(Box::new(options)))
+        Ok(Self::Postgres(Box::new(options), files))
     }
 }
 
@@ -159,18 +165,25 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidUrl> {
     Ok(PathBuf::from(path))
 }
 
-fn known_parameters(url: &str, database: &str, known: &[&str]) -> Result<(), InvalidUrl> {
-    let Some((_, query)) = url.split_once('?') else { return Ok(()) };
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let key = pair.split_once('=').map_or(pair, |(key, _)| key);
-        if !known.contains(&key) {
+/// Checks the parameters of a URL, and gives the files that they name.
+fn parameters(url: &str, database: &str, known: &[&str]) -> Result<Vec<PathBuf>, InvalidUrl> {
+    let Some((_, query)) = url.split_once('?') else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !known.contains(&&*key) {
             return Err(InvalidUrl::new(format!(
                 "the {database} URL has a parameter that is not known: use {}",
                 known.join(", ")
             )));
         }
+        let names_a_file = matches!(&*key, "sslrootcert" | "sslcert" | "sslkey" | "sslca")
+            || matches!(&*key, "ssl-ca" | "ssl-cert" | "ssl-key");
+        // What is no path is the PEM itself, which the drivers take too.
+        if names_a_file && !value.contains("-----BEGIN") {
+            files.push(PathBuf::from(value.into_owned()));
+        }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Options of each SQLite connection: WAL so that reads go on beside a write, and a write that is

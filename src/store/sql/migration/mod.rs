@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, DynIden,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
     sea_query::{Alias, IntoIden},
 };
 use sea_orm_migration::{
@@ -133,6 +133,9 @@ struct Locked(DatabaseTransaction);
 impl Locked {
     async fn begin(db: &DatabaseConnection) -> Result<Self, DbErr> {
         let options = TransactionOptions {
+            // Whoever has waited for the lock has to see what was done under it.
+            isolation_level: (db.get_database_backend() == DbBackend::Postgres)
+                .then_some(IsolationLevel::ReadCommitted),
             // SQLite's lock: the right to write, for which others wait.
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
@@ -150,17 +153,23 @@ impl Locked {
         Ok(Self(transaction))
     }
 
-    /// Commits, or rolls back what the database lets one roll back.
+    /// Commits, or rolls back what the database lets one roll back. The error is that of the work,
+    /// if that failed.
     async fn end<T>(self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        let mut released = Ok(());
         if self.0.get_database_backend() == DbBackend::MySql {
             // The lock is the session's, and statements on the schema have committed already.
             let release = format!("DO RELEASE_LOCK({MYSQL_LOCK})");
-            self.0.execute_unprepared(&release).await?;
+            released = self.0.execute_unprepared(&release).await.map(|_| ());
         }
         match result {
-            Ok(value) => self.0.commit().await.map(|()| value),
+            Ok(value) => {
+                self.0.commit().await?;
+                released.map(|()| value)
+            }
             Err(error) => {
-                self.0.rollback().await?;
+                // A connection that cannot roll back is closed, which does the same.
+                let _ = self.0.rollback().await;
                 Err(error)
             }
         }
