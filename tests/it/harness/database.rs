@@ -210,7 +210,7 @@ impl Server {
         let folder = folder("postgres");
         let data = folder.join("data");
         let owner = unprivileged();
-        let authority = Authority::new();
+        let authority = Authority::new_in(&folder);
         let identity = authority.issue("database", Leaf::server());
         let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
         fs::copy(identity.certificate, &certificate).unwrap();
@@ -250,7 +250,7 @@ impl Server {
     fn mariadb() -> Self {
         let folder = folder("mariadb");
         let data = folder.join("data");
-        let authority = Authority::new();
+        let authority = Authority::new_in(&folder);
         let identity = authority.issue("database", Leaf::server());
         let user = format!("--user={}", user_name());
         let mut install = Command::new(find("mariadb-install-db", "mariadb-server"));
