@@ -15,9 +15,9 @@ use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{
-    AlertDescription, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion,
+    AlertDescription, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore,
     SupportedProtocolVersion,
-    pki_types::ServerName,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     version::{TLS12, TLS13},
 };
 use serde_json::json;
@@ -33,7 +33,7 @@ use crate::harness::{
     client::{Client, new_user, tls_config_of},
     database::find,
     email_address,
-    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of},
     stores::sqlite_sidecar,
 };
 
@@ -354,8 +354,8 @@ async fn a_connection_ends_with_its_certificate_and_what_is_in_hand_is_answered(
     // HTTP/1.1, in the middle of a request: the server asks for the body, so it has the head.
     let body = get_user();
     let mut busy = connect(sidecar.endpoint, &http1).await.unwrap();
-    let (head, _) =
-        post(&body).split_once("\r\n\r\n").map(|(h, b)| (h.to_owned(), b.len())).unwrap();
+    let request = post(&body);
+    let (head, _) = request.split_once("\r\n\r\n").unwrap();
     busy.write_all(format!("{head}\r\nexpect: 100-continue\r\n\r\n").as_bytes()).await.unwrap();
     assert_eq!(answer(&mut busy).await, "HTTP/1.1 100 Continue\r\n\r\n");
 
@@ -479,13 +479,11 @@ async fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
             openssl
         };
         let client = |address: &str| {
-            let output = openssl("s_client")
-                .args(["-brief", "-connect", address, "-cert"])
-                .arg(&sidecar.pki.client.certificate)
-                .arg("-key")
-                .arg(&sidecar.pki.client.key)
-                .output()
-                .unwrap();
+            let mut client = openssl("s_client");
+            client.args(["-brief", "-connect", address, "-cert"]);
+            client.arg(&sidecar.pki.client.certificate);
+            client.arg("-key").arg(&sidecar.pki.client.key);
+            let output = output_of(client, "", PATIENCE);
             (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
         };
         let (connected, said) = client(&sidecar.endpoint.to_string());
@@ -515,17 +513,13 @@ async fn the_key_exchange_is_hybrid_post_quantum_with_a_client_that_offers_it() 
     // And with one that does not know it, the classic half.
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
-    let mut classic = tls.clone();
-    // The provider of a configuration cannot be changed, so that it is built anew.
-    let mut roots = rustls::RootCertStore::empty();
-    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+    let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(sidecar.pki.authority.certificate()).unwrap()).unwrap();
-    let resolver = Arc::clone(&classic.client_auth_cert_resolver);
-    classic = ClientConfig::builder_with_provider(Arc::new(provider))
+    let classic = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_client_cert_resolver(resolver);
+        .with_client_cert_resolver(Arc::clone(&tls.client_auth_cert_resolver));
     let mut stream = connect(sidecar.endpoint, &classic).await.unwrap();
     let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
     assert_eq!(group.name(), NamedGroup::X25519);
@@ -559,7 +553,8 @@ async fn there_is_no_early_data() {
 #[tokio::test(flavor = "multi_thread")]
 async fn alpn_chooses_the_version_of_http() {
     let (sidecar, _file) = sqlite_sidecar(&[]);
-    let cases: [(&[&[u8]], Option<&[u8]>); 4] = [
+    type Protocol = &'static [u8];
+    let cases: [(&[Protocol], Option<Protocol>); 4] = [
         (&[b"h2"], Some(b"h2")),
         (&[b"http/1.1"], Some(b"http/1.1")),
         (&[b"http/1.1", b"h2"], Some(b"h2")),

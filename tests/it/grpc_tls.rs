@@ -26,7 +26,7 @@ use crate::harness::{
     client::admin,
     database::Kind,
     email_address,
-    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of, program, run},
 };
 
 const SERVICE: &str = "faroe.userstore.v1.UserStore";
@@ -188,7 +188,7 @@ fn plain_text_to_another_host_has_to_be_allowed() {
 #[test]
 fn a_store_that_strangers_could_reach_has_to_have_tls() {
     let file = SqliteFile::new();
-    let output = store("tcp://0.0.0.0:0", &file, &[]).output().unwrap();
+    let output = output_of(store("tcp://0.0.0.0:0", &file, &[]), "", PATIENCE);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--tls-cert"), "{said}");
@@ -245,7 +245,7 @@ async fn a_socket_in_use_and_a_file_are_left_alone() {
     let (_folder, path, url) = socket();
     let refused = |why: &str| {
         let file = SqliteFile::new();
-        let output = store(&url, &file, &[]).output().unwrap();
+        let output = output_of(store(&url, &file, &[]), "", PATIENCE);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(why) && said.contains(path.to_str().unwrap()), "{said}");

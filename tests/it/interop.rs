@@ -3,11 +3,11 @@
 
 use std::{
     fs,
-    io::Write as _,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::harness::{
     client::new_user,
     database::find,
     email_address,
-    process::{Process, program},
+    process::{Process, output_of, program},
 };
 
 /// What a start without arguments would take as its folder.
@@ -26,6 +26,8 @@ const DEFAULT_FOLDER: &str = ".faroe-sidecar";
 const FILES: [&str; 5] = ["ca.pem", "client.key", "client.pem", "server.key", "server.pem"];
 const HOUR: time::Duration = time::Duration::HOUR;
 const DAY: time::Duration = time::Duration::DAY;
+/// Long enough for a compiler.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// `dev` in a folder of its own.
 struct Dev {
@@ -85,8 +87,9 @@ impl Dev {
 
     fn shell(&self, script: &str) -> Output {
         find("curl", "curl");
-        let output = Command::new("sh").arg("-c").arg(script).current_dir(&self.place).output();
-        let output = output.unwrap();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).current_dir(&self.place);
+        let output = output_of(shell, "", LIMIT);
         assert!(output.status.success(), "{}", shown(&output));
         output
     }
@@ -107,19 +110,6 @@ fn shown(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-/// Runs a program that is given something to read.
-fn run_with_input(mut command: Command, input: &str) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // One that ends without reading is judged by what it says.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
 }
 
 fn create_user() -> String {
@@ -228,7 +218,7 @@ fn openssl_accepts_the_certificates() {
         {
             openssl.arg(flag).arg(dev.file(file));
         }
-        run_with_input(openssl, &request)
+        output_of(openssl, &request, LIMIT)
     };
     let output = openssl(["-verify_hostname", "localhost"]);
     assert!(output.status.success(), "{}", shown(&output));
@@ -261,7 +251,7 @@ fn curl_accepts_the_certificates_by_name_and_by_address() {
             curl.arg(flag).arg(dev.file(file));
         }
         curl.arg(dev.url(host));
-        let output = run_with_input(curl, &create_user());
+        let output = output_of(curl, &create_user(), LIMIT);
         assert!(output.status.success(), "{host}: {}", shown(&output));
         assert_eq!(String::from_utf8_lossy(&output.stdout), spoken, "{host}");
     }
@@ -275,7 +265,7 @@ fn caller_is_answered(folder: &str, command: impl FnOnce() -> Command, first_lin
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder));
     command.arg(dev.url("localhost"));
     command.args(["ca.pem", "client.pem", "client.key"].map(|name| dev.file(name)));
-    let output = run_with_input(command, &create_user());
+    let output = output_of(command, &create_user(), LIMIT);
     assert!(output.status.success(), "{}", shown(&output));
     let said = String::from_utf8_lossy(&output.stdout);
     let (line, body) = said.split_once('\n').unwrap();

@@ -2,11 +2,11 @@
 
 use std::{
     ffi::OsString,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -35,10 +35,33 @@ pub fn program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Com
 
 /// Runs the program to its end.
 pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Output {
-    let output = program(arguments).output().unwrap();
+    let output = output_of(program(arguments), "", PATIENCE);
     assert_no_secret(&String::from_utf8_lossy(&output.stdout));
     assert_no_secret(&String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// Runs any command to its end, with something to read; one that does not end fails the test.
+pub fn output_of(mut command: Command, input: &str, limit: Duration) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let id = child.id();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        // One that ends without reading is judged by what it says.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let _ = sender.send(child.wait_with_output());
+    });
+    match ended.recv_timeout(limit) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            let _ = Command::new("kill").args(["-s", "KILL", &id.to_string()]).status();
+            panic!("it does not end: {command:?}");
+        }
+    }
 }
 
 fn assert_no_secret(output: &str) {
