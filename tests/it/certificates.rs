@@ -553,7 +553,8 @@ async fn there_is_no_early_data() {
 #[tokio::test(flavor = "multi_thread")]
 async fn alpn_chooses_the_version_of_http() {
     let (sidecar, _file) = sqlite_sidecar(&[]);
-    let cases: [(&[&[u8]], Option<&[u8]>); 4] = [
+    type Protocol = &'static [u8];
+    let cases: [(&[Protocol], Option<Protocol>); 4] = [
         (&[b"h2"], Some(b"h2")),
         (&[b"http/1.1"], Some(b"http/1.1")),
         (&[b"http/1.1", b"h2"], Some(b"h2")),
