@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -74,7 +78,7 @@ impl StoreConfig {
             store::Url::Sql(url) => url.check_files()?,
             store::Url::Remote(url) if url.is_exposed() && !self.insecure => bail!(
                 "--store: grpc:// to another host sends password hashes in plain text: use \
-                 grpcs://, or allow it with --insecure-store"
+                 grpcs://, or allow it with the --insecure-store of serve"
             ),
             store::Url::Remote(url) if url.is_tls() => {
                 tls::client_config(&self.tls)?;
@@ -237,13 +241,12 @@ impl App {
         );
         watches.abort_all();
         readiness.condition("drain").lacks("the sidecar is stopping");
-        let drained = drain.run(config.drain_timeout).await;
-        if drained {
-            // Writes whose callers have gone; each ends within the store's timeout.
-            actions.finish().await;
-        }
+        let deadline = Instant::now() + config.drain_timeout;
+        let drained = drain.run(config.drain_timeout).await
+            // Writes whose callers have gone.
+            && timeout_at(deadline, actions.finish()).await.is_ok();
         if let Store::Sql(store) = &store {
-            let _ = tokio::time::timeout(config.store.timeout, store.close()).await;
+            store.close(deadline.saturating_duration_since(Instant::now())).await;
         }
         admin_drain.run(Duration::ZERO).await;
         if drained {
@@ -277,16 +280,24 @@ fn warn_of_expiry(certificate: &Path) {
 async fn watch_store(store: Store, config: StoreConfig, condition: Condition) {
     let mut migrate = config.migrate;
     loop {
-        let checked = match &store {
-            Store::Sql(sql) if migrate => match sql.migrate_up().await {
+        let mut migrated = Ok(());
+        if let Store::Sql(sql) = &store
+            && migrate
+        {
+            migrated = match sql.migrate_up().await {
                 Ok(applied) => {
                     migrate = false;
                     log_migrations(&applied);
-                    store.check().await
+                    Ok(())
                 }
                 Err(error) => Err(format!("the schema cannot be brought up: {error}")),
-            },
-            _ => store.check().await,
+            };
+        }
+        let checked = match migrated {
+            Ok(()) => timeout(config.timeout, store.check())
+                .await
+                .unwrap_or_else(|_| Err("the store does not answer".to_owned())),
+            Err(reason) => Err(reason),
         };
         match checked {
             Ok(()) if condition.is_met() => info!("the store is ready"),

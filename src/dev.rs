@@ -71,6 +71,7 @@ impl Files {
         [&self.ca, &self.server.certificate, &self.client.certificate].into_iter().all(|f| lasts(f))
             && tls::server_config(&self.server_files()).is_ok()
             && tls::client_config(&client).is_ok()
+            && tls::verify_local(&self.ca, &self.server, &self.client).is_ok()
     }
 }
 
@@ -227,6 +228,15 @@ mod tests {
         }
         fs::copy(folder.join("client.key"), folder.join("server.key")).unwrap();
         assert!(prepare(folder).unwrap(), "a key that is not the certificate's");
+        let other = tempfile::tempdir().unwrap();
+        prepare(other.path()).unwrap();
+        for side in ["server", "client"] {
+            for end in ["pem", "key"] {
+                let name = format!("{side}.{end}");
+                fs::copy(other.path().join(&name), folder.join(&name)).unwrap();
+            }
+            assert!(prepare(folder).unwrap(), "a {side} of another authority");
+        }
         assert!(Files::of(folder).are_usable());
     }
 

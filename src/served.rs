@@ -5,25 +5,46 @@ use std::{
     net::SocketAddr,
     os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
+    pin::Pin,
     str::FromStr,
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use rustls::{
+    ServerConfig,
+    server::{NoServerSessionStorage, ProducesTickets},
+};
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::Router};
-use tracing::info;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::{
+    Stream,
+    wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{
+    Server,
+    server::{Connected, Router},
+};
+use tonic_health::server::HealthReporter;
+use tracing::{info, warn};
 
 use crate::{
     proto::{FILE_DESCRIPTOR_SET, user_store_server::UserStoreServer},
-    store::{remote::is_loopback, sql::SqlStore},
+    store::{MAX_MESSAGE, remote::is_loopback, sql::SqlStore},
     tls,
 };
 
-/// Hashes may be large; the contract sets no limit.
-const MAX_MESSAGE: usize = 64 << 20;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,23 +158,45 @@ async fn remove_abandoned(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The TLS of the listener: every client has to show a certificate of the authority.
+/// The TLS of the listener: every client has to show a certificate of the authority, each time; no
+/// session is resumed, because a resumed one does not look at the certificate again.
 ///
 /// # Errors
 ///
-/// If a file cannot be read or used; the files are looked at as `serve` would.
-pub fn tls_config(files: &tls::ServerFiles) -> anyhow::Result<ServerTlsConfig> {
-    tls::server_config(files)?;
-    let read = |path: &Path| {
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let identity =
-        Identity::from_pem(read(&files.identity.certificate)?, read(&files.identity.key)?);
-    let client_ca = Certificate::from_pem(read(&files.client_ca)?);
-    Ok(ServerTlsConfig::new().identity(identity).client_ca_root(client_ca))
+/// If a file cannot be read or used.
+pub fn tls_config(files: &tls::ServerFiles) -> Result<ServerConfig, tls::TlsError> {
+    let mut config = tls::server_config(files)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.ticketer = Arc::new(NoTickets);
+    Ok(config)
 }
 
-/// Serves until `shutdown` resolves; calls in hand are finished then.
+/// Makes no session tickets, and takes none.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// Serves until `shutdown` resolves; calls in hand are finished then, and what takes longer than
+/// `drain_timeout` is cut. Whether everything finished by itself.
 ///
 /// # Errors
 ///
@@ -161,59 +204,151 @@ pub fn tls_config(files: &tls::ServerFiles) -> anyhow::Result<ServerTlsConfig> {
 pub async fn serve(
     store: SqlStore,
     bound: Bound,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<ServerConfig>,
+    drain_timeout: Duration,
     shutdown: impl Future<Output = ()> + Send,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_not_serving::<UserStoreServer<SqlStore>>().await;
-    let watched = store.clone();
-    let watch = tokio::spawn(async move {
-        loop {
-            match watched.check().await {
-                Ok(()) => reporter.set_serving::<UserStoreServer<SqlStore>>().await,
-                Err(reason) => {
-                    tracing::warn!(reason, "the store is not ready");
-                    reporter.set_not_serving::<UserStoreServer<SqlStore>>().await;
-                }
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    });
+    let mut watch = JoinSet::new();
+    watch.spawn(watch_health(store.clone(), reporter));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("reflection")?;
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls).context("TLS")?;
-    }
     let service = UserStoreServer::new(store)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let router = server.add_service(service).add_service(health).add_service(reflection);
-    let result = serve_on(router, bound, shutdown).await;
-    watch.abort();
-    result
+    let router = Server::builder().add_service(service).add_service(health).add_service(reflection);
+
+    let stopping = CancellationToken::new();
+    let serving = serve_on(router, bound, tls, stopping.clone());
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended.map(|()| true),
+        () = shutdown => {}
+    }
+    stopping.cancel();
+    // Whoever watches the health would keep its connection open for ever.
+    watch.shutdown().await;
+    match tokio::time::timeout(drain_timeout, serving).await {
+        Ok(ended) => ended.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+async fn watch_health(store: SqlStore, reporter: HealthReporter) {
+    loop {
+        match store.check().await {
+            Ok(()) => reporter.set_serving::<UserStoreServer<SqlStore>>().await,
+            Err(reason) => {
+                warn!(reason, "the store is not ready");
+                reporter.set_not_serving::<UserStoreServer<SqlStore>>().await;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn serve_on(
     router: Router,
     bound: Bound,
-    shutdown: impl Future<Output = ()> + Send,
+    tls: Option<ServerConfig>,
+    stopping: CancellationToken,
 ) -> anyhow::Result<()> {
     info!(store = %bound, "listening");
-    match bound {
-        Bound::Tcp(listener) => {
-            router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown).await?;
+    let stopped = stopping.clone().cancelled_owned();
+    match (bound, tls) {
+        (Bound::Tcp(listener), None) => {
+            let incoming = TcpListenerStream::new(listener);
+            router.serve_with_incoming_shutdown(incoming, stopped).await?;
         }
-        Bound::Unix(listener, _file) => {
-            router
-                .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
-                .await?;
+        (Bound::Tcp(listener), Some(tls)) => {
+            let incoming = accept_tls(listener, Arc::new(tls), stopping);
+            router.serve_with_incoming_shutdown(incoming, stopped).await?;
+        }
+        (Bound::Unix(listener, _file), _) => {
+            let incoming = UnixListenerStream::new(listener);
+            router.serve_with_incoming_shutdown(incoming, stopped).await?;
         }
     }
     Ok(())
+}
+
+/// Connections whose handshake is done, each in a task of its own so that a slow one holds nobody
+/// up.
+fn accept_tls(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    stopping: CancellationToken,
+) -> impl Stream<Item = io::Result<TlsConnection>> {
+    let (accepted, connections) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let (tcp, address) = tokio::select! {
+                () = stopping.cancelled() => return,
+                result = listener.accept() => match result {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection; the listener goes on");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let handshake = TlsAcceptor::from(Arc::clone(&tls)).accept(tcp);
+            let accepted = accepted.clone();
+            tokio::spawn(async move {
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                    Ok(Ok(stream)) => {
+                        // It is dropped, and so closed, where the server has stopped.
+                        let _ = accepted.send(Ok(TlsConnection(stream))).await;
+                    }
+                    Ok(Err(error)) => info!(%address, %error, "TLS handshake failed"),
+                    Err(_) => info!(%address, "TLS handshake took too long"),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(connections)
+}
+
+/// A connection over TLS, as tonic takes it.
+struct TlsConnection(TlsStream<TcpStream>);
+
+impl Connected for TlsConnection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for TlsConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TlsConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 #[cfg(test)]

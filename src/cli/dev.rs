@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{
-    Failure,
+    Failure, block_on,
     options::{Log, address, default_admin_address},
-    print_line, runtime,
+    print_line,
     serve::ended,
     shutdown_signal,
 };
@@ -92,7 +92,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         config.store.check().map_err(Failure::Usage)?;
     }
     let made = dev::prepare(&options.dir).map_err(Failure::Failed)?;
-    runtime()?.block_on(async {
+    block_on(async {
         let shutdown = shutdown_signal().map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         let address = app.endpoint_address().map_err(Failure::failed)?;

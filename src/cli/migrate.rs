@@ -6,11 +6,14 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
 use super::{
-    Failure,
+    Failure, block_on,
     options::{Database, Log, StoreUrl},
-    print_line, runtime,
+    print_line,
 };
-use crate::store::sql::{MigrationState, MigrationStatus, SqlStore, Url};
+use crate::{
+    action::DEFAULT_STORE_TIMEOUT,
+    store::sql::{MigrationState, MigrationStatus, SqlStore, Url},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -106,10 +109,10 @@ fn with_store(
     {
         return Err(Failure::Failed(anyhow!("there is no file {}", path.display())));
     }
-    runtime()?.block_on(async {
+    block_on(async {
         let store = SqlStore::open(&url, &target.database.config()).map_err(Failure::failed)?;
         let result = work(&store).await;
-        store.close().await;
+        store.close(DEFAULT_STORE_TIMEOUT).await;
         result.map(|()| ExitCode::SUCCESS)
     })
 }

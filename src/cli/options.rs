@@ -113,10 +113,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A size in bytes, such as `64KiB`.
 pub(super) fn size(text: &str) -> Result<usize, String> {
-    let wrong = || "is no size of 1 byte to 1GiB, such as 64KiB".to_owned();
+    let wrong = || "is no size of 1 byte to 32MiB, such as 64KiB".to_owned();
     let size: ByteSize = text.parse().map_err(|_| wrong())?;
     match usize::try_from(size.as_u64()) {
-        Ok(size) if (1..=1 << 30).contains(&size) => Ok(size),
+        Ok(size) if (1..=32 << 20).contains(&size) => Ok(size),
         _ => Err(wrong()),
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(size("64KiB"), Ok(65_536));
         assert_eq!(size("1MiB"), Ok(1 << 20));
         assert_eq!(size("512"), Ok(512));
-        for wrong in ["", "0", "2GiB", "x", "-1"] {
+        for wrong in ["", "0", "33MiB", "x", "-1"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert_eq!(path("/users/faroe"), Ok("/users/faroe".to_owned()));

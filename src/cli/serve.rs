@@ -6,9 +6,9 @@ use anyhow::anyhow;
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    Failure,
+    Failure, block_on,
     options::{Database, Log, StoreUrl, address, default_admin_address, duration, path, size},
-    runtime, shutdown_signal,
+    shutdown_signal,
 };
 use crate::{
     app::{App, Config, Ended, StoreConfig},
@@ -102,7 +102,7 @@ pub(super) struct Options {
         value_parser = size
     )]
     max_body: usize,
-    /// Time for a whole request to arrive
+    /// Time for the body of a request to arrive, from the end of its headers
     #[arg(
         long,
         env = "FAROE_SIDECAR_REQUEST_TIMEOUT",
@@ -160,6 +160,13 @@ impl Options {
             (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
             _ => None,
         };
+        if matches!(&url, store::Url::Remote(_))
+            && (self.migrate || self.database.db_max_connections.is_some())
+        {
+            return Err(anyhow!(
+                "--migrate and --db-max-connections are for the bundled store: a gRPC store has a database of its own"
+            ));
+        }
         let uses_tls = matches!(&url, store::Url::Remote(remote) if remote.is_tls());
         if !uses_tls && (self.store_ca.is_some() || store_identity.is_some()) {
             return Err(anyhow!(
@@ -201,7 +208,7 @@ impl Options {
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     options.log.start();
     let config = options.resolve().map_err(Failure::Usage)?;
-    runtime()?.block_on(async {
+    block_on(async {
         let shutdown = shutdown_signal().map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         ended(app.run(shutdown).await.map_err(Failure::Failed)?)

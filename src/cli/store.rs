@@ -1,16 +1,17 @@
 //! `store`: the bundled store, served over gRPC.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::anyhow;
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
-    Failure,
+    Failure, block_on,
     options::{Database, Log, StoreUrl},
-    runtime, shutdown_signal,
+    shutdown_signal,
 };
 use crate::{
+    action::DEFAULT_STORE_TIMEOUT,
     served::{self, Bound, Listen},
     store::sql::{SqlStore, Url},
     tls::{IdentityFiles, ServerFiles},
@@ -50,6 +51,9 @@ pub(super) struct Options {
     log: Log,
 }
 
+/// How long calls in hand may take to finish after the signal; below Kubernetes' 30 s.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
+
 impl Options {
     fn tls_files(&self) -> Option<ServerFiles> {
         Some(ServerFiles {
@@ -84,8 +88,8 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         .tls_files()
         .map(|files| served::tls_config(&files))
         .transpose()
-        .map_err(Failure::Usage)?;
-    runtime()?.block_on(async {
+        .map_err(Failure::usage)?;
+    block_on(async {
         let shutdown = shutdown_signal().map_err(Failure::failed)?;
         let bound = Bound::bind(&options.listen).await.map_err(Failure::Failed)?;
         let store = SqlStore::open(&url, &options.database.config()).map_err(Failure::failed)?;
@@ -95,8 +99,13 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         if let Some(file) = options.store.store_file {
             tokio::spawn(store.clone().follow_url_file(file));
         }
-        served::serve(store.clone(), bound, tls, shutdown).await.map_err(Failure::Failed)?;
-        store.close().await;
+        let drained = served::serve(store.clone(), bound, tls, DRAIN_TIMEOUT, shutdown)
+            .await
+            .map_err(Failure::Failed)?;
+        if !drained {
+            return Ok(ExitCode::FAILURE);
+        }
+        store.close(DEFAULT_STORE_TIMEOUT).await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -46,36 +46,22 @@ impl Activity {
         Busy(Arc::clone(self))
     }
 
-    /// Resolves when there has been no request for `timeout`.
-    pub(super) async fn idle_for(&self, timeout: Duration) {
-        self.lasts(timeout, |phase| match phase {
-            Phase::Idle { since } => Some(since),
-            _ => None,
-        })
-        .await;
-    }
-
-    /// Resolves when headers have been coming in for `timeout`.
-    pub(super) async fn slow_headers(&self, timeout: Duration) {
-        self.lasts(timeout, |phase| match phase {
-            Phase::Headers { since } => Some(since),
-            _ => None,
-        })
-        .await;
-    }
-
-    /// Resolves when a phase has lasted for `timeout`, or up to an eighth longer: it looks now and
-    /// then, which costs a request nothing.
-    async fn lasts(&self, timeout: Duration, since: impl Fn(Phase) -> Option<Instant>) {
+    /// Resolves when there has been no request for `idle`, or when headers have been coming in for
+    /// `headers`; or up to a quarter of the shorter time later: it looks now and then, which costs
+    /// a request nothing.
+    pub(super) async fn expired(&self, idle: Duration, headers: Duration) -> Expired {
+        let look = idle.min(headers) / 4;
         loop {
             let now = Instant::now();
-            let next_look = now + timeout / 8;
-            let end = since(*self.phase()).map(|since| since + timeout);
-            match end {
-                Some(end) if end <= now => return,
-                Some(end) => sleep_until(end.min(next_look)).await,
-                None => sleep_until(next_look).await,
+            let (end, expired) = match *self.phase() {
+                Phase::Idle { since } => (since + idle, Expired::Idle),
+                Phase::Headers { since } => (since + headers, Expired::Headers),
+                Phase::Requests { .. } => (now + look, Expired::Idle),
+            };
+            if end <= now {
+                return expired;
             }
+            sleep_until(end.min(now + look)).await;
         }
     }
 
@@ -92,6 +78,13 @@ impl Activity {
     fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What has lasted too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expired {
+    Idle,
+    Headers,
 }
 
 /// A request in hand.
@@ -174,24 +167,24 @@ mod tests {
     async fn a_connection_without_a_request_is_idle_and_one_with_a_request_is_not() {
         let activity = Activity::start(false);
         let busy = activity.request();
-        let idle = activity.idle_for(8 * SECOND);
-        assert!(tokio::time::timeout(100 * SECOND, idle).await.is_err());
+        let expired = activity.expired(8 * SECOND, 4 * SECOND);
+        assert!(tokio::time::timeout(100 * SECOND, expired).await.is_err());
         drop(busy);
         let start = Instant::now();
-        activity.idle_for(8 * SECOND).await;
+        assert_eq!(activity.expired(8 * SECOND, 4 * SECOND).await, Expired::Idle);
         assert_eq!(start.elapsed(), 8 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_headers_are_those_whose_first_byte_is_long_past() {
         let activity = Activity::start(false);
-        let slow = activity.slow_headers(8 * SECOND);
-        assert!(tokio::time::timeout(100 * SECOND, slow).await.is_err(), "idle is not slow");
+        let expired = activity.expired(1000 * SECOND, 8 * SECOND);
+        assert!(tokio::time::timeout(100 * SECOND, expired).await.is_err(), "idle is not slow");
         activity.received();
         tokio::time::sleep(3 * SECOND).await;
         activity.received();
         let start = Instant::now();
-        activity.slow_headers(8 * SECOND).await;
+        assert_eq!(activity.expired(1000 * SECOND, 8 * SECOND).await, Expired::Headers);
         assert_eq!(start.elapsed(), 5 * SECOND, "counted from the first byte");
     }
 
@@ -199,8 +192,8 @@ mod tests {
     async fn bytes_of_http2_without_a_request_are_no_headers() {
         let activity = Activity::start(true);
         activity.received();
-        let slow = activity.slow_headers(SECOND);
-        assert!(tokio::time::timeout(100 * SECOND, slow).await.is_err());
-        activity.idle_for(SECOND).await;
+        let expired = activity.expired(100 * SECOND, SECOND);
+        assert!(tokio::time::timeout(50 * SECOND, expired).await.is_err());
+        assert_eq!(activity.expired(100 * SECOND, SECOND).await, Expired::Idle);
     }
 }

@@ -29,8 +29,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 
-use self::activity::{Activity, Watched};
+use self::activity::{Activity, Expired, Watched};
 use crate::{drain::Drain, tls::Peer};
+
+/// How long a connection that has been idle is given to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The time limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -200,32 +203,30 @@ impl<S: Service> Connection<S> {
                 None => std::future::pending().await,
             }
         };
-        let ends_gracefully = async {
-            tokio::select! {
-                () = certificate_ended => debug!("the client certificate has ended"),
-                () = activity.idle_for(self.config.idle_timeout) => {}
-                () = self.drain.finishing() => {}
-            }
-        };
+        let Config { idle_timeout, header_timeout, .. } = self.config;
         tokio::select! {
             result = connection.as_mut() => return log_end(result),
-            () = activity.slow_headers(self.config.header_timeout) => {
-                debug!("the headers of a request took too long");
-                return;
-            }
+            expired = activity.expired(idle_timeout, header_timeout) => match expired {
+                Expired::Idle => {}
+                Expired::Headers => {
+                    debug!("the headers of a request took too long");
+                    return;
+                }
+            },
+            () = certificate_ended => debug!("the client certificate has ended"),
+            () = self.drain.finishing() => {}
             () = self.drain.cutting() => return,
-            () = ends_gracefully => connection.as_mut().finish(),
         }
+        connection.as_mut().finish();
         // What is in hand is finished; only a client that stays away or the cut ends it sooner. An
         // idle connection has been idle for long already: it is given the time to say goodbye.
         let stays_away = async {
-            tokio::time::sleep(self.config.idle_timeout).await;
-            activity.idle_for(self.config.idle_timeout).await;
+            tokio::time::sleep(idle_timeout.min(GOODBYE)).await;
+            activity.expired(idle_timeout, header_timeout).await
         };
         tokio::select! {
             result = connection => log_end(result),
-            () = activity.slow_headers(self.config.header_timeout) => {}
-            () = stays_away => {}
+            _ = stays_away => {}
             () = self.drain.cutting() => {}
         }
     }

@@ -52,6 +52,10 @@ impl NotReached {
     }
 }
 
+/// The largest message to or from a store, in bytes. Hashes may be large; the contract sets no
+/// limit, and the largest request body is below this one.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
+
 /// How long to try to reach a store: shorter than the whole call may take, so that "not reached"
 /// can be told from "no answer".
 fn reach_timeout(store_timeout: Duration) -> Duration {

@@ -13,9 +13,10 @@ use std::{
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
     server::{VerifierBuilderError, WebPkiClientVerifier},
@@ -197,6 +198,35 @@ pub fn validity(file: &Path) -> Result<Validity, TlsError> {
     Peer::from_certificate(first)
         .map(|peer| peer.validity())
         .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })
+}
+
+/// Whether the certificates of a server and of a client, both of this machine, are valid now for the
+/// authority in `ca`.
+///
+/// # Errors
+///
+/// If a file cannot be read or used, or a certificate is not valid for it.
+pub fn verify_local(
+    ca: &Path,
+    server: &IdentityFiles,
+    client: &IdentityFiles,
+) -> anyhow::Result<()> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let roots = Arc::new(authorities(ca)?);
+    let now = UnixTime::now();
+    let (chain, _) = identity(server)?;
+    let (first, above) =
+        chain.split_first().ok_or_else(|| empty(&server.certificate, "certificate"))?;
+    WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+        .build()?
+        .verify_server_cert(first, above, &ServerName::try_from("localhost")?, &[], now)?;
+    let (chain, _) = identity(client)?;
+    let (first, above) =
+        chain.split_first().ok_or_else(|| empty(&client.certificate, "certificate"))?;
+    WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .build()?
+        .verify_client_cert(first, above, now)?;
+    Ok(())
 }
 
 fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {

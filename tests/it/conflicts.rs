@@ -50,21 +50,20 @@ async fn a_lock_wait_timeout_of_mariadb_is_internal_conflict() {
     client.values("increment_user_sessions_counter", sign_out(&user)).await;
 }
 
-/// The same of PostgreSQL, whose lock timeout is the operator's.
+/// The same of PostgreSQL.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_timeout_of_postgres_is_internal_conflict() {
-    let database = Kind::Postgres.database();
-    database.execute("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = 200', current_database()); END $$").await;
-    let sidecar = Sidecar::ready(&database.url, &["--migrate"]);
-    let client = sidecar.client();
+    let running = StoreKind::Bundled(Kind::Postgres).start(&["--store-timeout", "2s"]);
+    let client = running.client();
     let user = client.create_user(&email_address()).await;
-    let mut other = PgConnection::connect(&database.url).await.unwrap();
+    let mut other = PgConnection::connect(&running.database.url).await.unwrap();
     sqlx::raw_sql("BEGIN").execute(&mut other).await.unwrap();
     sqlx::raw_sql(lock_row(&user)).execute(&mut other).await.unwrap();
     let code = client.error_code("increment_user_sessions_counter", sign_out(&user)).await;
     assert_eq!(code, "internal_conflict");
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     assert_eq!(client.get_user(&user).await, user);
+    client.values("increment_user_sessions_counter", sign_out(&user)).await;
 }
 
 /// Waits until a session of the sidecar waits for a lock.

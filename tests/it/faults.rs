@@ -656,7 +656,8 @@ async fn a_call_that_finds_no_connection_in_the_pool_is_503() {
     for call in calls {
         let reply = call.await.unwrap();
         if reply.status == StatusCode::OK {
-            assert_eq!(reply.json()["error_code"], "internal_error", "it was sent, and is stuck");
+            let code = reply.json()["error_code"].clone();
+            assert!(code == "internal_error" || code == "internal_conflict", "it waits: {code}");
         }
         statuses.push(reply.status);
     }

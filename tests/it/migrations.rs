@@ -236,6 +236,34 @@ async fn down_takes_the_table_away_and_up_brings_it_back(kind: Kind) {
     assert_eq!(code, "email_address_already_used");
 }
 
+/// MariaDB commits the table by itself: an end before it is noted down leaves it behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_made_and_not_noted_down_is_taken_over() {
+    let database = Kind::MariaDb.database();
+    migrated(&["up"], &database);
+    let sidecar = Sidecar::ready(&database.url, &[]);
+    let user = sidecar.client().create_user(&email_address()).await;
+    database.execute("DELETE FROM faroe_sidecar_migrations").await;
+    assert_eq!(migrated(&["status"], &database), "m0001_users: pending\n");
+    assert_eq!(migrated(&["up"], &database), "applied m0001_users\n");
+    assert_eq!(migrated(&["status"], &database), "m0001_users: applied\n");
+    assert_eq!(sidecar.client().get_user(&user).await, user);
+}
+
+/// Whoever has waited for the lock sees what was done meanwhile, whatever the isolation is.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_at_once_agree_under_serializable_isolation_too() {
+    let database = Kind::Postgres.database();
+    let name = database.name();
+    database
+        .execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable"))
+        .await;
+    for output in run_at_once(10, &["migrate", "up", "--store", &database.url]) {
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(migrated(&["status"], &database), "m0001_users: applied\n");
+}
+
 /// A table of that name that is not ours, and what is left of the attempt.
 async fn an_applications_own_table_is_left_alone(kind: Kind) {
     let database = kind.database();

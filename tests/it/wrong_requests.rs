@@ -612,7 +612,7 @@ impl Subject {
             wrong(
                 "an invocation ID twice",
                 beside(r#""action_invocation_id":"planted","action_invocation_id":"planted","#),
-                Member("action_invocation_id", TWICE),
+                AMember(TWICE),
             ),
             wrong("two that nobody defined", beside(r#""planted":1,"planted":1,"#), AMember(TWICE)),
             wrong(

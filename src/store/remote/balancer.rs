@@ -16,7 +16,7 @@ use std::{
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
@@ -29,8 +29,9 @@ use super::{
 };
 use crate::store::{Deadline, NotReached};
 
-/// How often a name is resolved again, at the least.
+/// How often a name is resolved again, at the least; and at the most, where an address is gone.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
+const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The first and the longest pause between two attempts to connect. The longest is short, because
 /// a store that comes back should be used at once.
@@ -201,6 +202,7 @@ async fn supervise(
     state: watch::Sender<State>,
 ) {
     let state = Arc::new(state);
+    let lost = Arc::new(Notify::new());
     let mut keepers: HashMap<Address, tokio::task::AbortHandle> = HashMap::new();
     let mut tasks = JoinSet::new();
     let mut pause = FIRST_PAUSE;
@@ -224,7 +226,8 @@ async fn supervise(
                 for address in addresses {
                     keepers.entry(address.clone()).or_insert_with(|| {
                         let state = Arc::clone(&state);
-                        tasks.spawn(keep(address, tls.clone(), connect_timeout, state))
+                        let lost = Arc::clone(&lost);
+                        tasks.spawn(keep(address, tls.clone(), connect_timeout, state, lost))
                     });
                 }
                 pause = FIRST_PAUSE;
@@ -239,8 +242,13 @@ async fn supervise(
                 pause
             }
         };
+        let gone = async {
+            sleep(RESOLVE_PAUSE).await;
+            lost.notified().await;
+        };
         tokio::select! {
             () = sleep(wait) => {}
+            () = gone => {}
             () = state.closed() => break,
         }
         while tasks.try_join_next().is_some() {}
@@ -262,12 +270,13 @@ async fn resolve(url: &Url) -> std::io::Result<Vec<Address>> {
     }
 }
 
-/// Keeps one address connected.
+/// Keeps one address connected. `lost` is told when it is not: the name may have a better one.
 async fn keep(
     address: Address,
     tls: Option<Tls>,
     connect_timeout: Duration,
     state: Arc<watch::Sender<State>>,
+    lost: Arc<Notify>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -277,6 +286,7 @@ async fn keep(
                 set(&state, &address, |address| address.sender = Some(sender));
                 ended.await;
                 set(&state, &address, |address| address.sender = None);
+                lost.notify_one();
                 // One that lasted was no failed attempt.
                 if since.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
@@ -290,6 +300,7 @@ async fn keep(
                         address.failures += 1;
                     }
                 });
+                lost.notify_one();
             }
         }
         sleep(jittered(pause)).await;

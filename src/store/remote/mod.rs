@@ -21,7 +21,7 @@ use self::{
     balancer::{Balancer, ConnectionLost},
     connect::Tls,
 };
-use super::{Deadline, reach_timeout};
+use super::{Deadline, MAX_MESSAGE, reach_timeout};
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
     GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
@@ -97,7 +97,8 @@ impl RemoteStore {
             }
         };
         let balancer = Balancer::start(config.url, tls, reach_timeout(config.store_timeout));
-        let client = UserStoreClient::with_origin(balancer.clone(), origin);
+        let client = UserStoreClient::with_origin(balancer.clone(), origin)
+            .max_decoding_message_size(MAX_MESSAGE);
         Ok(Self { client, balancer, store_timeout: config.store_timeout })
     }
 

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use http::uri::Authority;
+use rustls::pki_types::ServerName;
 
 use crate::store::InvalidUrl;
 
@@ -76,6 +77,9 @@ impl FromStr for Url {
         if host.is_empty() {
             return Err(wrong());
         }
+        if tls && ServerName::try_from(host).is_err() {
+            return Err(InvalidUrl::new("the store's host is no name that a certificate can have"));
+        }
         Ok(Self::Tcp { host: host.to_owned(), port, tls })
     }
 }
@@ -102,6 +106,7 @@ mod tests {
             "grpc://u@h:1",
             "unix://s.sock",
             "grpc://",
+            "grpcs://-bad-:1",
         ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
         }

@@ -1,6 +1,6 @@
 //! A URL that is kept in a file, and changes there: a password that is rotated.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use tracing::{error, info};
 
@@ -16,24 +16,30 @@ impl SqlStore {
     /// connections that exist stay. Never returns. A file that cannot be used changes nothing, and
     /// is logged.
     pub async fn follow_url_file(self, file: PathBuf) {
-        let mut seen = tokio::fs::read_to_string(&file).await.ok();
+        // What the store was opened with may be older than the file by now: the first look sets
+        // the URL in any case.
+        let mut seen = None;
         loop {
+            let content = tokio::fs::read_to_string(&file).await.map_err(|error| error.kind());
+            if seen.as_ref() != Some(&content) {
+                let first = seen.is_none();
+                match self.use_url(content.as_deref()) {
+                    Ok(()) if first => {}
+                    Ok(()) => info!(file = %file.display(), "the changed URL is used"),
+                    Err(reason) => error!(file = %file.display(), reason, "the URL is kept"),
+                }
+                seen = Some(content);
+            }
             tokio::time::sleep(INTERVAL).await;
-            let Ok(content) = tokio::fs::read_to_string(&file).await else { continue };
-            if seen.as_deref() == Some(content.as_str()) {
-                continue;
-            }
-            let file = file.display();
-            match content.trim().parse() {
-                Ok(Url::Sql(url)) if self.pools.set_url(&url) => {
-                    info!(%file, "new connections to the database use the changed URL");
-                }
-                Ok(_) => {
-                    error!(%file, "the changed URL is of another kind of store: restart to use it");
-                }
-                Err(error) => error!(%file, %error, "the changed URL cannot be used"),
-            }
-            seen = Some(content);
+        }
+    }
+
+    fn use_url(&self, content: Result<&str, &io::ErrorKind>) -> Result<(), String> {
+        let content = content.map_err(|error| format!("the file cannot be read: {error}"))?;
+        match content.trim().parse() {
+            Ok(Url::Sql(url)) if self.pools.set_url(&url) => Ok(()),
+            Ok(_) => Err("another kind of store: restart to use it".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

@@ -11,6 +11,8 @@ mod migration;
 mod pools;
 mod url;
 
+use std::time::Duration;
+
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
@@ -104,9 +106,11 @@ impl SqlStore {
         }
     }
 
-    /// Closes all connections after the statements that they are running.
-    pub async fn close(&self) {
-        self.pools.close().await;
+    /// Closes all connections after the statements that they are running, or after `timeout` as
+    /// they are.
+    pub async fn close(&self, timeout: Duration) {
+        // What is not closed by then is closed by the end of the process.
+        let _ = tokio::time::timeout(timeout, self.pools.close()).await;
     }
 
     fn reads(&self) -> &DatabaseConnection {

@@ -115,7 +115,7 @@ impl Pools {
     }
 
     /// Connects with another user name, password or address from now on. Does nothing, and says so,
-    /// if `url` is of another kind of database, or of SQLite, whose file is the store.
+    /// if `url` is of another kind of database, or another SQLite file.
     pub(super) fn set_url(&self, url: &Url) -> bool {
         match (&self.inner, url) {
             (Inner::Postgres(pool), Url::Postgres(options, _)) => {
@@ -125,6 +125,10 @@ impl Pools {
             (Inner::MySql(pool), Url::MySql(options, _)) => {
                 pool.set_connect_options((**options).clone());
                 true
+            }
+            // The file is the store: the same one, or another.
+            (Inner::Sqlite { reads, .. }, Url::Sqlite(path)) => {
+                reads.connect_options().get_filename() == path
             }
             _ => false,
         }

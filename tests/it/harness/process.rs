@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex, mpsc},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -103,12 +103,12 @@ impl Process {
         let writer = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in stderr.split(b'\n').map_while(Result::ok) {
-                let mut text = writer.text.lock().unwrap();
+                let mut text = writer.text.lock().unwrap_or_else(PoisonError::into_inner);
                 text.0.push_str(&String::from_utf8_lossy(&line));
                 text.0.push('\n');
                 writer.changed.notify_all();
             }
-            writer.text.lock().unwrap().1 = true;
+            writer.text.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
             writer.changed.notify_all();
         });
         let stdout = Arc::new(Mutex::new(String::new()));
@@ -117,7 +117,10 @@ impl Process {
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = reader.read(&mut buffer) {
-                writer.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+                writer
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push_str(&String::from_utf8_lossy(&buffer[..read]));
             }
         });
         Self { child, log, stdout }
@@ -129,18 +132,18 @@ impl Process {
 
     /// What it has written to standard error so far.
     pub fn log(&self) -> String {
-        self.log.text.lock().unwrap().0.clone()
+        self.log.text.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
-        self.stdout.lock().unwrap().clone()
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for a line of the log that has `part` in it.
     pub fn wait_for_log(&self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
-        let mut text = self.log.text.lock().unwrap();
+        let mut text = self.log.text.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(line) = text.0.lines().find(|line| line.contains(part)) {
                 return line.to_owned();
@@ -154,7 +157,7 @@ impl Process {
     /// Waits until the log has so many lines with `part` in them.
     pub fn wait_for_log_lines(&self, part: &str, count: usize) {
         let deadline = Instant::now() + PATIENCE;
-        let mut text = self.log.text.lock().unwrap();
+        let mut text = self.log.text.lock().unwrap_or_else(PoisonError::into_inner);
         while text.0.lines().filter(|line| line.contains(part)).count() < count {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!text.1 && !left.is_zero(), "not {count} times {part:?}:\n{}", text.0);
@@ -187,7 +190,7 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                let text = self.log.text.lock().unwrap();
+                let text = self.log.text.lock().unwrap_or_else(PoisonError::into_inner);
                 let left = deadline.saturating_duration_since(Instant::now());
                 drop(self.log.changed.wait_timeout_while(text, left, |text| !text.1).unwrap());
                 return status;

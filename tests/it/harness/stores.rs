@@ -23,15 +23,6 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
-    pub const ALL: [Self; 6] = [
-        Self::Bundled(Kind::Sqlite),
-        Self::Bundled(Kind::Postgres),
-        Self::Bundled(Kind::MariaDb),
-        Self::GrpcTcp,
-        Self::GrpcTls,
-        Self::GrpcUnix,
-    ];
-
     /// A sidecar, ready, in front of an empty store of this kind.
     pub fn start(self, options: &[&str]) -> Running {
         match self {

@@ -3,7 +3,7 @@
 //! Written for each database, because what matters differs between them: strings that are compared
 //! byte for byte, trailing spaces included, and values that are never cut.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr};
 use sea_orm_migration::{MigrationName, MigrationTrait, SchemaManager, async_trait};
 
 pub(super) struct Migration;
@@ -27,7 +27,7 @@ impl MigrationTrait for Migration {
         if manager.get_database_backend() == DbBackend::MySql {
             // An end between the table, which commits by itself, and the note that it is there
             // leaves a table behind; it is taken over, if it is this one.
-            db.execute_unprepared(MYSQL_COLUMNS).await?;
+            db.execute_unprepared(MYSQL_COLUMNS).await.map_err(not_ours)?;
         }
         Ok(())
     }
@@ -35,6 +35,19 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.get_connection().execute_unprepared("DROP TABLE users").await?;
         Ok(())
+    }
+}
+
+/// The database refuses to name what the table does not have.
+fn not_ours(error: DbErr) -> DbErr {
+    match &error {
+        DbErr::Exec(RuntimeErr::SqlxError(source)) if source.as_database_error().is_some() => {
+            DbErr::Migration(
+                "a table `users` of somebody else already exists: give the store a database of its own"
+                    .to_owned(),
+            )
+        }
+        _ => error,
     }
 }
 
