@@ -30,6 +30,7 @@ use tokio_stream::{
     wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService as _;
 use tonic::transport::{
     Server,
     server::{Connected, Router},
@@ -208,10 +209,10 @@ pub async fn serve(
     drain_timeout: Duration,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<bool> {
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (mut reporter, health) = tonic_health::server::health_reporter();
     reporter.set_not_serving::<UserStoreServer<SqlStore>>().await;
     let mut watch = JoinSet::new();
-    watch.spawn(watch_health(store.clone(), reporter));
+    watch.spawn(watch_health(store.clone(), reporter.clone()));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -230,8 +231,11 @@ pub async fn serve(
         () = shutdown => {}
     }
     stopping.cancel();
-    // Whoever watches the health would keep its connection open for ever.
+    // Whoever watches the health would keep its connection open for ever. The empty name is that of
+    // the whole server.
     watch.shutdown().await;
+    reporter.clear_service_status(UserStoreServer::<SqlStore>::NAME).await;
+    reporter.clear_service_status("").await;
     match tokio::time::timeout(drain_timeout, serving).await {
         Ok(ended) => ended.map(|()| true),
         Err(_) => Ok(false),

@@ -329,4 +329,8 @@ async fn a_store_is_not_healthy_without_its_schema() {
     let mut states = health.watch(request).await.unwrap().into_inner();
     assert!(run(["migrate", "up", "--store", &database.url]).status.success());
     while states.next().await.unwrap().unwrap().status() != ServingStatus::Serving {}
+
+    // Whoever watches does not hold the end up.
+    let mut process = process;
+    assert_eq!(process.terminate().code(), Some(0));
 }

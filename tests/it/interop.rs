@@ -257,45 +257,47 @@ fn curl_accepts_the_certificates_by_name_and_by_address() {
     }
 }
 
-/// The caller of another language, in the folder of these tests, on `dev`.
-fn caller_is_answered(folder: &str, command: impl FnOnce() -> Command, first_line: &str) {
+/// A program that calls `dev`, in its folder of these tests, with something to read.
+fn call(folder: &str, mut command: Command, last: &[&str], input: &str) -> String {
     let place = TempDir::new().unwrap();
     let dev = Dev::start(place.path(), &[]);
-    let mut command = command();
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder));
     command.arg(dev.url("localhost"));
-    command.args(["ca.pem", "client.pem", "client.key"].map(|name| dev.file(name)));
-    let output = output_of(command, &create_user(), LIMIT);
+    command.args(["ca.pem", "client.pem", "client.key"].map(|name| dev.file(name))).args(last);
+    let output = output_of(command, input, LIMIT);
     assert!(output.status.success(), "{}", shown(&output));
-    let said = String::from_utf8_lossy(&output.stdout);
-    let (line, body) = said.split_once('\n').unwrap();
-    assert_eq!(line, first_line);
-    let answer: Value = serde_json::from_str(body).unwrap();
-    assert_eq!(answer["ok"], true, "{answer}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The very client that a Faroe server has, with the lines of the README.
+#[test]
+fn the_client_of_a_faroe_server_is_answered_as_it_expects() {
+    let cache = TempDir::new().unwrap();
+    let mut go = Command::new(find("go", "golang-go"));
+    go.args(["run", "-mod=readonly", "."]).env("GOTOOLCHAIN", "local");
+    if std::env::var_os("HOME").is_none() {
+        go.env("GOCACHE", cache.path().join("cache")).env("GOPATH", cache.path().join("path"));
+    }
+    let said = call("go/caller", go, &[&email_address()], "");
+    assert_eq!(said, "spoken: HTTP/2.0\nevery action was answered as a Faroe server expects\n");
 }
 
 #[test]
-fn go_accepts_the_certificates_and_speaks_http_2() {
-    let cache = TempDir::new().unwrap();
-    let go = || {
-        let mut go = Command::new(find("go", "golang-go"));
-        // Nothing is downloaded: the caller uses the standard library only.
-        go.args(["run", "."]).env("GOFLAGS", "-mod=mod");
-        go.env("GOTOOLCHAIN", "local").env("GOPROXY", "off");
-        if std::env::var_os("HOME").is_none() {
-            go.env("GOCACHE", cache.path().join("cache")).env("GOPATH", cache.path().join("path"));
-        }
-        go
-    };
-    caller_is_answered("go/caller", go, "HTTP/2.0 200 OK");
+fn the_lines_of_go_in_the_readme_are_those_that_are_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let tested = fs::read_to_string(root.join("tests/go/caller/userserver.go")).unwrap();
+    let (_, after_imports) = tested.split_once(")\n\n").unwrap();
+    assert!(readme.contains(&format!("```go\n{after_imports}```")), "they differ");
 }
 
 #[test]
 fn node_accepts_the_certificates() {
-    let node = || {
-        let mut node = Command::new(find("node", "nodejs"));
-        node.arg("caller.mjs");
-        node
-    };
-    caller_is_answered("node", node, "HTTP/1.1 200");
+    let mut node = Command::new(find("node", "nodejs"));
+    node.arg("caller.mjs");
+    let said = call("node", node, &[], &create_user());
+    let (line, body) = said.split_once('\n').unwrap();
+    assert_eq!(line, "HTTP/1.1 200");
+    let answer: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(answer["ok"], true, "{answer}");
 }

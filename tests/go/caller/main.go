@@ -1,61 +1,77 @@
-// Invokes an action as a Faroe server does: with a client certificate, over HTTP/2.
+// Calls a sidecar with the client of a Faroe server, through every action and every error that a
+// Faroe server knows, and says what was wrong.
 //
-//	go run . https://localhost:8443/ ca.pem client.pem client.key <invocation.json
+//	go run . https://localhost:8443/ ca.pem client.pem client.key EMAIL_ADDRESS
 package main
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"bytes"
+	"errors"
 	"fmt"
-	"io"
 	"log"
-	"net/http"
 	"os"
-	"time"
+
+	"github.com/faroedev/faroe"
 )
 
-func newClient(caFile, certFile, keyFile string) (*http.Client, error) {
-	ca, err := os.ReadFile(caFile)
+func main() {
+	if len(os.Args) != 6 {
+		log.Fatal("usage: caller URL CA CERTIFICATE KEY EMAIL_ADDRESS")
+	}
+	server, err := newUserServer(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
 	if err != nil {
-		return nil, err
+		log.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("%s has no certificate", caFile)
-	}
-	certificate, err := tls.LoadX509KeyPair(certFile, keyFile)
+	response, err := server.client.Get(os.Args[1])
 	if err != nil {
-		return nil, err
+		log.Fatal(err)
 	}
-	return &http.Client{
-		Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{
-				RootCAs:      roots,
-				Certificates: []tls.Certificate{certificate},
-			},
-			// A TLSClientConfig of one's own turns HTTP/2 off otherwise.
-			ForceAttemptHTTP2: true,
-		},
-		Timeout: 10 * time.Second,
-	}, nil
+	response.Body.Close()
+	fmt.Println("spoken:", response.Proto)
+	if err := callEveryAction(faroe.NewUserServerClient(server), os.Args[5]); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("every action was answered as a Faroe server expects")
 }
 
-func main() {
-	if len(os.Args) != 5 {
-		log.Fatal("usage: caller URL CA CERTIFICATE KEY <BODY")
-	}
-	client, err := newClient(os.Args[2], os.Args[3], os.Args[4])
+func callEveryAction(users *faroe.UserServerClientStruct, emailAddress string) error {
+	created, err := users.CreateUser(emailAddress, []byte{0, 255}, "argon2id.65536.3.1.32", nil)
 	if err != nil {
-		log.Fatal(err)
+		return fmt.Errorf("create: %w", err)
 	}
-	response, err := client.Post(os.Args[1], "application/json", os.Stdin)
+	if _, err := users.CreateUser(emailAddress, nil, "", nil); !errors.Is(err, faroe.ErrUserStoreUserEmailAddressAlreadyUsed) {
+		return fmt.Errorf("create again: %v", err)
+	}
+	if err := users.UpdateUserEmailAddress(created.Id, "new-"+emailAddress, 0); err != nil {
+		return fmt.Errorf("update email address: %w", err)
+	}
+	if err := users.UpdateUserPasswordHash(created.Id, []byte("hash"), "other", []byte("salt"), 0); err != nil {
+		return fmt.Errorf("update password hash: %w", err)
+	}
+	if err := users.IncrementUserSessionsCounter(created.Id, 0); err != nil {
+		return fmt.Errorf("increment sessions counter: %w", err)
+	}
+	if err := users.IncrementUserSessionsCounter(created.Id, 0); !errors.Is(err, faroe.ErrUserStoreUserNotFound) {
+		return fmt.Errorf("increment by a stale counter: %v", err)
+	}
+	found, err := users.GetUser(created.Id)
 	if err != nil {
-		log.Fatal(err)
+		return fmt.Errorf("get: %w", err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		log.Fatal(err)
+	if found.EmailAddress != "new-"+emailAddress || found.EmailAddressCounter != 1 ||
+		!bytes.Equal(found.PasswordHash, []byte("hash")) || found.PasswordHashCounter != 1 ||
+		found.SessionsCounter != 1 || found.DisabledCounter != 0 || found.Disabled {
+		return errors.New("get: not the user as it was changed")
 	}
-	fmt.Printf("%s %s\n%s\n", response.Proto, response.Status, body)
+	byEmailAddress, err := users.GetUserByEmailAddress("new-" + emailAddress)
+	if err != nil || byEmailAddress.Id != created.Id {
+		return fmt.Errorf("get by email address: %v", err)
+	}
+	if err := users.DeleteUser(created.Id); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	if _, err := users.GetUser(created.Id); !errors.Is(err, faroe.ErrUserStoreUserNotFound) {
+		return fmt.Errorf("get after delete: %v", err)
+	}
+	return nil
 }
