@@ -37,5 +37,6 @@ pub mod readiness;
 pub mod served;
 pub mod server;
 pub mod store;
+mod stream;
 pub mod telemetry;
 pub mod tls;

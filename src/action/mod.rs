@@ -5,8 +5,10 @@
 //! this crate for programs that have their own HTTP server.
 //!
 //! Each action is a file: its arguments, its call, its values. What they share is here and in
-//! `wire` (JSON), `error` (the error table) and `reply` (what a reply must satisfy).
+//! `wire` (the JSON that comes in), `reply` (what a store's reply must satisfy), `error` (the error
+//! table) and `answer` (the JSON that goes out).
 
+mod answer;
 mod error;
 mod invocation_id;
 mod reply;
@@ -23,7 +25,6 @@ mod update_user_password_hash;
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use serde::Serialize;
 use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
@@ -286,8 +287,10 @@ impl ActionServer {
             })
         };
         let (body, error_code, failure) = match result {
-            Ok(user) => (success(&id, user.as_ref()), None, None),
-            Err(CallError::Failed(code, failure)) => (error(&id, code), Some(code), Some(failure)),
+            Ok(user) => (answer::success(&id, user.as_ref()), None, None),
+            Err(CallError::Failed(code, failure)) => {
+                (answer::error(&id, code), Some(code), Some(failure))
+            }
             Err(CallError::NotReached(source)) => {
                 return Err(NotInvoked::StoreNotReached {
                     action: I::ACTION,
@@ -376,68 +379,4 @@ fn user_value<T>(
 ) -> Result<Option<User>, CallError> {
     let reply = reply.map_err(|status| CallError::of_status(action, &status))?;
     check(reply.into_inner()).map(Some).map_err(|check| CallError::of_reply(action, check))
-}
-
-/// The body of a success, members in the order of the specification.
-fn success(id: &ActionInvocationId, user: Option<&User>) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Success<'a> {
-        ok: bool,
-        action_invocation_id: &'a str,
-        values: Values<'a>,
-    }
-
-    #[derive(Serialize)]
-    struct Values<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        user: Option<JsonUser<'a>>,
-    }
-
-    #[derive(Serialize)]
-    struct JsonUser<'a> {
-        id: &'a str,
-        email_address: &'a str,
-        password_hash: String,
-        password_hash_algorithm_id: &'a str,
-        password_salt: String,
-        disabled: bool,
-        display_name: &'a str,
-        email_address_counter: i32,
-        password_hash_counter: i32,
-        disabled_counter: i32,
-        sessions_counter: i32,
-    }
-
-    let user = user.map(|user| JsonUser {
-        id: &user.id,
-        email_address: &user.email_address,
-        password_hash: wire::to_base64(&user.password_hash),
-        password_hash_algorithm_id: &user.password_hash_algorithm_id,
-        password_salt: wire::to_base64(&user.password_salt),
-        disabled: user.disabled,
-        display_name: &user.display_name,
-        email_address_counter: user.email_address_counter,
-        password_hash_counter: user.password_hash_counter,
-        disabled_counter: user.disabled_counter,
-        sessions_counter: user.sessions_counter,
-    });
-    json(&Success { ok: true, action_invocation_id: id.as_str(), values: Values { user } })
-}
-
-/// The body of an action error, members in the order of the specification.
-fn error(id: &ActionInvocationId, code: ErrorCode) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct ActionError<'a> {
-        ok: bool,
-        action_invocation_id: &'a str,
-        error_code: &'a str,
-    }
-
-    json(&ActionError { ok: false, action_invocation_id: id.as_str(), error_code: code.as_str() })
-}
-
-/// Strings, integers and booleans in structs always serialize, so there is no error to report; an
-/// empty body would be "internal error" to the caller.
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
 }

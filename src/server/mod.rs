@@ -29,11 +29,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 
-use self::activity::{Activity, Expired, Watched};
-use crate::{drain::Drain, tls::Peer};
+use self::activity::{Activity, Expired};
+use crate::{drain::Drain, stream::Observed, tls::Peer};
 
-/// How long a connection that has been idle is given to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a connection that is to end may stay without a request in hand.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The time limits of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +158,8 @@ impl<S: Service> Connection<S> {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::start(http2);
-        let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let observer = Arc::clone(&activity);
+        let io = TokioIo::new(Observed::new(stream, move || observer.received()));
         let certificate_ends = peer.as_ref().map(|peer| peer.validity().left(SystemTime::now()));
         let service = service_fn({
             let service = Arc::clone(&self.service);
@@ -218,11 +219,11 @@ impl<S: Service> Connection<S> {
             () = self.drain.cutting() => return,
         }
         connection.as_mut().finish();
-        // What is in hand is finished; only a client that stays away or the cut ends it sooner. An
-        // idle connection has been idle for long already: it is given the time to say goodbye.
+        // What is in hand is finished, and there is time to say goodbye; but nobody has to wait for
+        // a peer that has gone without a word.
         let stays_away = async {
-            tokio::time::sleep(idle_timeout.min(GOODBYE)).await;
-            activity.expired(idle_timeout, header_timeout).await
+            tokio::time::sleep(GOODBYE).await;
+            activity.expired(GOODBYE, header_timeout).await
         };
         tokio::select! {
             result = connection => log_end(result),

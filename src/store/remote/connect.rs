@@ -1,15 +1,6 @@
 //! One HTTP/2 connection to one address of a store.
 
-use std::{
-    error::Error,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper::client::conn::http2::{Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,12 +8,14 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     sync::oneshot,
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
+
+use crate::stream::Observed;
 
 /// How long data may stay unacknowledged before the connection counts as dead. HTTP/2 pings would
 /// tell too, but grpc-go closes connections that send them more than once in five minutes.
@@ -113,7 +106,7 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-type Io = TokioIo<Listening>;
+type Io = TokioIo<Observed<Box<dyn Stream>, Box<dyn FnMut() + Send>>>;
 
 /// Speaks HTTP/2 and waits until the store does. In TLS 1.3 a client has finished its handshake
 /// before the store has looked at its certificate, and something on the way may accept for a store
@@ -122,7 +115,16 @@ async fn http2(
     stream: Box<dyn Stream>,
 ) -> Result<(SendRequest<Body>, Connection<Io, Body, TokioExecutor>), ConnectError> {
     let (heard, first_byte) = oneshot::channel();
-    let stream = Listening { stream, heard: Some(heard) };
+    let mut heard = Some(heard);
+    let stream = Observed::new(
+        stream,
+        Box::new(move || {
+            if let Some(heard) = heard.take() {
+                // Nobody waits for it if the connection was given up.
+                let _ = heard.send(());
+            }
+        }) as Box<dyn FnMut() + Send>,
+    );
     let (sender, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // Room for a reply with large hashes without waiting for window updates.
@@ -151,58 +153,4 @@ fn with_sources(error: &dyn Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// A stream that tells when the first byte comes in.
-struct Listening {
-    stream: Box<dyn Stream>,
-    heard: Option<oneshot::Sender<()>>,
-}
-
-impl AsyncRead for Listening {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before
-            && let Some(heard) = self.heard.take()
-        {
-            // Nobody waits for it if the connection was given up.
-            let _ = heard.send(());
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Listening {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -3,7 +3,9 @@
 use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::{Connection, Executor as _, MySql, Pool, Postgres, Sqlite, pool::PoolOptions};
+use sqlx::{
+    AssertSqlSafe, Connection, Database, Executor, MySql, Pool, Postgres, Sqlite, pool::PoolOptions,
+};
 
 use super::url::{Url, sqlite_options};
 use crate::store::reach_timeout;
@@ -69,15 +71,7 @@ impl Pools {
             }
             Url::Postgres(options, _) => {
                 let session = format!("SET lock_timeout = {}", acquire_timeout.as_millis());
-                let pool = PoolOptions::<Postgres>::new()
-                    .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
-                    .acquire_timeout(acquire_timeout)
-                    .after_connect(move |connection, _| {
-                        let session = sqlx::AssertSqlSafe(session.clone());
-                        Box::pin(async move { connection.execute(session).await.map(|_| ()) })
-                    })
-                    .after_release(|connection, _| Box::pin(is_free(connection)))
-                    .connect_lazy_with((**options).clone());
+                let pool = server_pool(config, session).connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 Self { reads: db.clone(), writes: db, inner: Inner::Postgres(pool) }
             }
@@ -91,15 +85,7 @@ impl Pools {
                      SESSION innodb_lock_wait_timeout = {lock_wait}, \
                      SESSION lock_wait_timeout = {lock_wait}"
                 );
-                let pool = PoolOptions::<MySql>::new()
-                    .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
-                    .acquire_timeout(acquire_timeout)
-                    .after_connect(move |connection, _| {
-                        let session = sqlx::AssertSqlSafe(session.clone());
-                        Box::pin(async move { connection.execute(session).await.map(|_| ()) })
-                    })
-                    .after_release(|connection, _| Box::pin(is_free(connection)))
-                    .connect_lazy_with((**options).clone());
+                let pool = server_pool(config, session).connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
                 Self { reads: db.clone(), writes: db, inner: Inner::MySql(pool) }
             }
@@ -144,6 +130,21 @@ impl Pools {
             Inner::MySql(pool) => pool.close().await,
         }
     }
+}
+
+/// A pool of connections to a server, each of which begins with the statement `session`.
+fn server_pool<DB: Database>(config: &Config, session: String) -> PoolOptions<DB>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    PoolOptions::new()
+        .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
+        .acquire_timeout(reach_timeout(config.store_timeout))
+        .after_connect(move |connection: &mut DB::Connection, _| {
+            let session = AssertSqlSafe(session.clone());
+            Box::pin(async move { connection.execute(session).await.map(|_| ()) })
+        })
+        .after_release(|connection: &mut DB::Connection, _| Box::pin(is_free(connection)))
 }
 
 /// Whether a connection that comes back to its pool has nothing left to do. One whose call was
