@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use tokio::{
     net::TcpListener,
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -25,6 +25,9 @@ use crate::{
     store::{self, Store},
     tls,
 };
+
+/// How long requests in hand may take to finish by default; below Kubernetes' 30 s.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How often the store is looked at.
 const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,7 +121,7 @@ impl StoreConfig {
                 };
                 let config =
                     store::remote::Config { url: url.clone(), tls, store_timeout: self.timeout };
-                Ok(Store::Remote(store::remote::RemoteStore::start(config)?))
+                Ok(Store::Remote(Box::new(store::remote::RemoteStore::start(config)?)))
             }
         }
     }
@@ -263,7 +266,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-fn log_migrations(applied: &[String]) {
+/// Says which migrations were applied.
+pub(crate) fn log_migrations(applied: &[String]) {
     for migration in applied {
         info!(migration, "the schema was brought up");
     }
@@ -294,9 +298,7 @@ async fn watch_store(store: Store, config: StoreConfig, condition: Condition) {
             };
         }
         let checked = match migrated {
-            Ok(()) => timeout(config.timeout, store.check())
-                .await
-                .unwrap_or_else(|_| Err("the store does not answer".to_owned())),
+            Ok(()) => store.check().await,
             Err(reason) => Err(reason),
         };
         match checked {

@@ -10,13 +10,20 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose,
+};
+use rustls::{
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::aws_lc_rs,
+    pki_types::{ServerName, UnixTime},
+    server::WebPkiClientVerifier,
 };
 use time::OffsetDateTime;
 
@@ -71,7 +78,36 @@ impl Files {
         [&self.ca, &self.server.certificate, &self.client.certificate].into_iter().all(|f| lasts(f))
             && tls::server_config(&self.server_files()).is_ok()
             && tls::client_config(&client).is_ok()
-            && tls::verify_local(&self.ca, &self.server, &self.client).is_ok()
+            && self.chain_to_ca().is_ok()
+    }
+}
+
+/// The names under which the server is called.
+const SERVER_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+impl Files {
+    /// Whether both certificates are of the authority, and the server's of its names.
+    fn chain_to_ca(&self) -> anyhow::Result<()> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let roots = Arc::new(tls::authorities(&self.ca)?);
+        let now = UnixTime::now();
+        let server = tls::certificates(&self.server.certificate)?;
+        let client = tls::certificates(&self.client.certificate)?;
+        let (Some(server), Some(client)) = (server.first(), client.first()) else {
+            bail!("a file has no certificate")
+        };
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()?;
+        for name in SERVER_NAMES {
+            verifier.verify_server_cert(server, &[], &ServerName::try_from(name)?, &[], now)?;
+        }
+        WebPkiClientVerifier::builder_with_provider(roots, provider).build()?.verify_client_cert(
+            client,
+            &[],
+            now,
+        )?;
+        Ok(())
     }
 }
 
@@ -134,8 +170,7 @@ impl Material {
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
-        let mut server =
-            params(&["localhost", "127.0.0.1", "::1"], "faroe-sidecar development server")?;
+        let mut server = params(&SERVER_NAMES, "faroe-sidecar development server")?;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let mut client = params(&["faroe"], "faroe-sidecar development client")?;
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -165,18 +200,24 @@ fn params(names: &[&str], common_name: &str) -> Result<CertificateParams, rcgen:
 /// What to paste: one line that creates a user and one that looks it up. `tag` makes the email
 /// address one that no earlier start has used.
 pub fn curl_lines(files: &Files, endpoint: SocketAddr, path: &str, tag: &str) -> String {
-    let host = match endpoint.ip() {
+    let ip = match endpoint.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let url = format!("https://{}{path}", SocketAddr::new(host, endpoint.port()));
+    let address = SocketAddr::new(ip, endpoint.port());
+    let (host, connect_to) = if SERVER_NAMES.contains(&ip.to_string().as_str()) {
+        (address.to_string(), String::new())
+    } else {
+        // The certificate is not for this address, so the name of the URL is one that it is for.
+        (format!("localhost:{}", address.port()), format!(" --connect-to ::{address}"))
+    };
     let curl = format!(
-        "curl -sS --cacert {} --cert {} --key {} {}",
+        "curl -sS --cacert {} --cert {} --key {}{connect_to} {}",
         quoted(&files.ca.to_string_lossy()),
         quoted(&files.client.certificate.to_string_lossy()),
         quoted(&files.client.key.to_string_lossy()),
-        quoted(&url),
+        quoted(&format!("https://{host}{path}")),
     );
     let create = format!(
         r#"{{"action":"create_user","arguments":{{"email_address":"alice-{tag}@example.com","password_hash":"aGFzaA==","password_hash_algorithm_id":"argon2id.65536.3.1.32","password_salt":"c2FsdA=="}}}}"#

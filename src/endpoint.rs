@@ -15,12 +15,17 @@ use serde::Serialize;
 use tracing::{debug, info, warn};
 
 use crate::{
-    action::{ActionServer, NotInvoked, Resolution},
+    action::{ActionServer, ErrorCode, NotInvoked, Resolution},
     authz::AllowList,
     drain::Drain,
     server::Service,
     tls::Peer,
 };
+
+/// The largest request body by default, in bytes.
+pub const DEFAULT_MAX_BODY: usize = 64 << 10;
+/// How long a body may take to arrive by default.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of a body that nobody wants is read before the connection is given up.
 const DISCARD_BYTES: usize = 1 << 20;
@@ -62,7 +67,9 @@ impl Endpoint {
         let caller = match &peer {
             // A connection ends with its certificate; a client that stays on gets no further.
             Some(peer) if !peer.validity().contains(SystemTime::now()) => {
-                return self.refuse(request, &Problem::certificate_ended());
+                let problem = Problem::certificate_ended();
+                log_refused(peer.name(), &problem);
+                return self.refuse(request, &problem);
             }
             Some(peer) if self.config.allow.allows(peer) => peer.name(),
             _ => {
@@ -297,7 +304,7 @@ fn log_resolution(resolution: &Resolution, caller: &str, duration: Duration) {
             debug!(action, outcome, action_invocation_id, caller, duration_ms, "invoked");
         }
         None => info!(action, outcome, action_invocation_id, caller, duration_ms, "invoked"),
-        Some(failure) if resolution.is_the_stores_word() => {
+        Some(failure) if resolution.error_code.is_some_and(ErrorCode::is_the_stores_word) => {
             info!(action, outcome, action_invocation_id, caller, duration_ms, %failure, "invoked");
         }
         Some(failure) => {

@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
@@ -20,32 +20,32 @@ use rustls::{
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::mpsc,
     task::JoinSet,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_stream::{
-    Stream,
-    wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream},
-};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::server::NamedService as _;
-use tonic::transport::{
-    Server,
-    server::{Connected, Router},
+use tonic::{
+    server::NamedService as _,
+    transport::{Server, server::Connected},
 };
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use crate::{
     proto::{FILE_DESCRIPTOR_SET, user_store_server::UserStoreServer},
-    store::{MAX_MESSAGE, remote::is_loopback, sql::SqlStore},
+    store::{MAX_MESSAGE, sql::SqlStore},
+    stream::Duplex,
     tls,
 };
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection lives before its client has to make a new one.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Listen {
     /// Whether strangers could reach it.
     pub fn is_exposed(&self) -> bool {
         match self {
-            Self::Tcp(address) => !is_loopback(&address.ip().to_string()),
+            Self::Tcp(address) => !address.ip().is_loopback(),
             Self::Unix(_) => false,
         }
     }
@@ -98,14 +98,30 @@ pub enum Bound {
     Unix(UnixListener, SocketFile),
 }
 
-/// The file of a Unix socket, removed when the listener ends.
+/// The file of a Unix socket, removed when the listener ends; one that another process has put in
+/// its place meanwhile stays.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), inode: inode(path) }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 impl Bound {
@@ -123,9 +139,22 @@ impl Bound {
             Listen::Unix(path) => remove_abandoned(path)
                 .await
                 .and_then(|()| UnixListener::bind(path))
-                .map(|listener| Self::Unix(listener, SocketFile(path.clone())))
+                .map(|listener| Self::Unix(listener, SocketFile::new(path)))
                 .with_context(|| format!("cannot listen on {}", path.display())),
         }
+    }
+}
+
+impl Bound {
+    async fn accept(&self) -> io::Result<Box<dyn Duplex>> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Self::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
     }
 }
 
@@ -136,7 +165,7 @@ impl fmt::Display for Bound {
                 Ok(address) => write!(f, "tcp://{address}"),
                 Err(_) => f.write_str("tcp://"),
             },
-            Self::Unix(_, file) => write!(f, "unix://{}", file.0.display()),
+            Self::Unix(_, file) => write!(f, "unix://{}", file.path.display()),
         }
     }
 }
@@ -221,15 +250,26 @@ pub async fn serve(
     let service = UserStoreServer::new(store)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let router = Server::builder().add_service(service).add_service(health).add_service(reflection);
+    let router = Server::builder()
+        // A client that has gone without a word is found out, and one whose certificate has ended
+        // has to show another one.
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .add_service(service)
+        .add_service(health)
+        .add_service(reflection);
 
+    info!(store = %bound, "listening");
     let stopping = CancellationToken::new();
-    let serving = serve_on(router, bound, tls, stopping.clone());
-    let mut serving = std::pin::pin!(serving);
+    let connections = accept(bound, tls, stopping.clone());
+    let stopped = stopping.clone().cancelled_owned();
+    let mut serving = std::pin::pin!(router.serve_with_incoming_shutdown(connections, stopped));
     tokio::select! {
-        ended = &mut serving => return ended.map(|()| true),
+        ended = &mut serving => return Ok(ended.map(|()| true)?),
         () = shutdown => {}
     }
+    info!("draining: no more connections, and the calls in hand are finished");
     stopping.cancel();
     // Whoever watches the health would keep its connection open for ever. The empty name is that of
     // the whole server.
@@ -237,97 +277,99 @@ pub async fn serve(
     reporter.clear_service_status(UserStoreServer::<SqlStore>::NAME).await;
     reporter.clear_service_status("").await;
     match tokio::time::timeout(drain_timeout, serving).await {
-        Ok(ended) => ended.map(|()| true),
-        Err(_) => Ok(false),
+        Ok(ended) => {
+            ended?;
+            info!("stopped");
+            Ok(true)
+        }
+        Err(_) => {
+            warn!("stopped; calls that took too long were cut off");
+            Ok(false)
+        }
     }
 }
 
 async fn watch_health(store: SqlStore, reporter: HealthReporter) {
+    let mut before = None;
     loop {
-        match store.check().await {
-            Ok(()) => reporter.set_serving::<UserStoreServer<SqlStore>>().await,
-            Err(reason) => {
-                warn!(reason, "the store is not ready");
-                reporter.set_not_serving::<UserStoreServer<SqlStore>>().await;
+        let state = store.check().await;
+        if before.as_ref() != Some(&state) {
+            match &state {
+                Ok(()) => {
+                    info!("the store is ready");
+                    reporter.set_serving::<UserStoreServer<SqlStore>>().await;
+                }
+                Err(reason) => {
+                    warn!(reason, "the store is not ready");
+                    reporter.set_not_serving::<UserStoreServer<SqlStore>>().await;
+                }
             }
+            before = Some(state);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn serve_on(
-    router: Router,
+/// Accepts connections until `stopping`. Each handshake is done in a task of its own, so that a
+/// slow one holds nobody up.
+fn accept(
     bound: Bound,
     tls: Option<ServerConfig>,
     stopping: CancellationToken,
-) -> anyhow::Result<()> {
-    info!(store = %bound, "listening");
-    let stopped = stopping.clone().cancelled_owned();
-    match (bound, tls) {
-        (Bound::Tcp(listener), None) => {
-            let incoming = TcpListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, stopped).await?;
-        }
-        (Bound::Tcp(listener), Some(tls)) => {
-            let incoming = accept_tls(listener, Arc::new(tls), stopping);
-            router.serve_with_incoming_shutdown(incoming, stopped).await?;
-        }
-        (Bound::Unix(listener, _file), _) => {
-            let incoming = UnixListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, stopped).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Connections whose handshake is done, each in a task of its own so that a slow one holds nobody
-/// up.
-fn accept_tls(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    stopping: CancellationToken,
-) -> impl Stream<Item = io::Result<TlsConnection>> {
+) -> impl Stream<Item = io::Result<Connection>> {
     let (accepted, connections) = mpsc::channel(1);
+    let tls = tls.map(|tls| TlsAcceptor::from(Arc::new(tls)));
     tokio::spawn(async move {
         loop {
-            let (tcp, address) = tokio::select! {
+            let stream = tokio::select! {
                 () = stopping.cancelled() => return,
-                result = listener.accept() => match result {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        warn!(%error, "cannot accept a connection; the listener goes on");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                },
+                stream = bound.accept() => stream,
             };
-            let handshake = TlsAcceptor::from(Arc::clone(&tls)).accept(tcp);
-            let accepted = accepted.clone();
-            tokio::spawn(async move {
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                    Ok(Ok(stream)) => {
-                        // It is dropped, and so closed, where the server has stopped.
-                        let _ = accepted.send(Ok(TlsConnection(stream))).await;
-                    }
-                    Ok(Err(error)) => info!(%address, %error, "TLS handshake failed"),
-                    Err(_) => info!(%address, "TLS handshake took too long"),
+            match stream {
+                Ok(stream) => {
+                    let (tls, accepted) = (tls.clone(), accepted.clone());
+                    tokio::spawn(async move {
+                        if let Some(connection) = handshake(stream, tls).await {
+                            // It is dropped, and so closed, where the server has stopped.
+                            let _ = accepted.send(Ok(connection)).await;
+                        }
+                    });
                 }
-            });
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection; the listener goes on");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
         }
     });
     ReceiverStream::new(connections)
 }
 
-/// A connection over TLS, as tonic takes it.
-struct TlsConnection(TlsStream<TcpStream>);
+async fn handshake(stream: Box<dyn Duplex>, tls: Option<TlsAcceptor>) -> Option<Connection> {
+    let Some(tls) = tls else { return Some(Connection(stream)) };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Connection(Box::new(stream))),
+        Ok(Err(error)) => {
+            info!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            info!("TLS handshake took too long");
+            None
+        }
+    }
+}
 
-impl Connected for TlsConnection {
+/// A connection, as tonic takes it.
+struct Connection(Box<dyn Duplex>);
+
+impl Connected for Connection {
     type ConnectInfo = ();
 
     fn connect_info(&self) {}
 }
 
-impl AsyncRead for TlsConnection {
+impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -337,7 +379,7 @@ impl AsyncRead for TlsConnection {
     }
 }
 
-impl AsyncWrite for TlsConnection {
+impl AsyncWrite for Connection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! A stream that is looked at from outside.
+//! Streams, whatever they are made of, and one that is looked at from outside.
 
 use std::{
     io,
@@ -7,6 +7,11 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Any stream to read from and to write to: TCP, TLS, a Unix socket.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// A stream that calls a function each time that bytes have come in.
 pub(crate) struct Observed<T, F> {

@@ -35,6 +35,13 @@ impl ErrorCode {
     }
 }
 
+impl ErrorCode {
+    /// Whether the store said so, and nothing is wrong on the way to it.
+    pub const fn is_the_stores_word(self) -> bool {
+        !matches!(self, Self::InternalError)
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

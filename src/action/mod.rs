@@ -29,7 +29,7 @@ use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
-use tracing::info;
+use tracing::{info, warn};
 
 use self::{error::CallError, wire::Members};
 pub use self::{
@@ -132,11 +132,6 @@ impl Resolution {
     /// `ok` or the error code.
     pub fn outcome(&self) -> &'static str {
         self.error_code.map_or("ok", ErrorCode::as_str)
-    }
-
-    /// Whether the store said what the caller is told, so that nothing is wrong here.
-    pub fn is_the_stores_word(&self) -> bool {
-        !matches!(self.error_code, Some(ErrorCode::InternalError))
     }
 }
 
@@ -315,12 +310,16 @@ fn log_abandoned(
         Ok(_) => {
             info!(action, action_invocation_id, outcome = "ok", "invoked; the caller has gone")
         }
-        Err(CallError::Failed(code, failure)) => {
+        Err(CallError::Failed(code, failure)) if code.is_the_stores_word() => {
             let outcome = code.as_str();
             info!(action, action_invocation_id, outcome, %failure, "invoked; the caller has gone");
         }
+        Err(CallError::Failed(code, failure)) => {
+            let outcome = code.as_str();
+            warn!(action, action_invocation_id, outcome, %failure, "invoked; the caller has gone");
+        }
         Err(CallError::NotReached(reason)) => {
-            info!(action, action_invocation_id, %reason, "not invoked; the caller has gone");
+            warn!(action, action_invocation_id, %reason, "not invoked; the caller has gone");
         }
     }
 }

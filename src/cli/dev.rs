@@ -1,6 +1,6 @@
 //! `dev`: everything on one machine.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
-    app::{App, Config, StoreConfig},
+    app::{App, Config, DEFAULT_DRAIN_TIMEOUT, StoreConfig},
     authz::AllowList,
     dev::{self, Files},
     endpoint, server, store,
@@ -66,8 +66,8 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     };
     let endpoint = endpoint::Config {
         path: "/".to_owned(),
-        max_body: 64 << 10,
-        request_timeout: Duration::from_secs(10),
+        max_body: endpoint::DEFAULT_MAX_BODY,
+        request_timeout: endpoint::DEFAULT_REQUEST_TIMEOUT,
         allow: AllowList::new(vec![dev::CLIENT.parse().map_err(Failure::usage)?]),
     };
     let path = endpoint.path.clone();
@@ -86,7 +86,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
             migrate: true,
             insecure: false,
         },
-        drain_timeout: Duration::from_secs(25),
+        drain_timeout: DEFAULT_DRAIN_TIMEOUT,
     };
     if options.store.is_some() {
         config.store.check().map_err(Failure::Usage)?;

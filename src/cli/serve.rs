@@ -222,3 +222,43 @@ pub(super) fn ended(ended: Ended) -> Result<ExitCode, Failure> {
         Ended::Cut => ExitCode::FAILURE,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{
+        action::DEFAULT_STORE_TIMEOUT,
+        app::DEFAULT_DRAIN_TIMEOUT,
+        endpoint::{DEFAULT_MAX_BODY, DEFAULT_REQUEST_TIMEOUT},
+    };
+
+    #[derive(Debug, clap::Parser)]
+    struct Serve {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// `dev` and the library take them from there.
+    #[test]
+    fn the_defaults_are_those_of_the_components() {
+        let serve = Serve::parse_from([
+            "serve",
+            "--tls-cert",
+            "c",
+            "--tls-key",
+            "k",
+            "--client-ca",
+            "a",
+            "--allow-client",
+            "any",
+        ]);
+        let config = serve.options.resolve().unwrap();
+        assert_eq!(config.endpoint.max_body, DEFAULT_MAX_BODY);
+        assert_eq!(config.endpoint.request_timeout, DEFAULT_REQUEST_TIMEOUT);
+        assert_eq!(config.store.timeout, DEFAULT_STORE_TIMEOUT);
+        assert_eq!(config.drain_timeout, DEFAULT_DRAIN_TIMEOUT);
+        assert_eq!(config.server, server::Config::default());
+    }
+}

@@ -1,6 +1,6 @@
 //! `store`: the bundled store, served over gRPC.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::anyhow;
 use clap::{Args, builder::BoolishValueParser};
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
+    app::{DEFAULT_DRAIN_TIMEOUT, log_migrations},
     served::{self, Bound, Listen},
     store::sql::{SqlStore, Url},
     tls::{IdentityFiles, ServerFiles},
@@ -50,9 +51,6 @@ pub(super) struct Options {
     #[command(flatten)]
     log: Log,
 }
-
-/// How long calls in hand may take to finish after the signal; below Kubernetes' 30 s.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 impl Options {
     fn tls_files(&self) -> Option<ServerFiles> {
@@ -94,18 +92,15 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         let bound = Bound::bind(&options.listen).await.map_err(Failure::Failed)?;
         let store = SqlStore::open(&url, &options.database.config()).map_err(Failure::failed)?;
         if let Url::Sqlite(_) = url {
-            store.migrate_up().await.map_err(Failure::failed)?;
+            log_migrations(&store.migrate_up().await.map_err(Failure::failed)?);
         }
         if let Some(file) = options.store.store_file {
             tokio::spawn(store.clone().follow_url_file(file));
         }
-        let drained = served::serve(store.clone(), bound, tls, DRAIN_TIMEOUT, shutdown)
+        let drained = served::serve(store.clone(), bound, tls, DEFAULT_DRAIN_TIMEOUT, shutdown)
             .await
             .map_err(Failure::Failed)?;
-        if !drained {
-            return Ok(ExitCode::FAILURE);
-        }
         store.close(DEFAULT_STORE_TIMEOUT).await;
-        Ok(ExitCode::SUCCESS)
+        Ok(if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

@@ -36,7 +36,7 @@ use crate::{drain::Drain, stream::Observed, tls::Peer};
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The time limits of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// From accepting a connection to the end of its TLS handshake.
     pub handshake_timeout: Duration,

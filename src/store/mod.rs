@@ -108,7 +108,7 @@ pub enum Store {
     /// The bundled store.
     Sql(sql::SqlStore),
     /// A gRPC `UserStore`.
-    Remote(remote::RemoteStore),
+    Remote(Box<remote::RemoteStore>),
 }
 
 impl fmt::Debug for Store {
@@ -125,7 +125,7 @@ impl Store {
     pub fn user_store(&self) -> Arc<dyn UserStore> {
         match self {
             Self::Sql(store) => Arc::new(store.clone()),
-            Self::Remote(store) => Arc::new(store.clone()),
+            Self::Remote(store) => Arc::new((**store).clone()),
         }
     }
 
@@ -137,7 +137,7 @@ impl Store {
     pub async fn check(&self) -> Result<(), String> {
         match self {
             Self::Sql(store) => store.check().await,
-            Self::Remote(store) => store.check(),
+            Self::Remote(store) => store.check().await,
         }
     }
 }

@@ -13,13 +13,13 @@ use std::{
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
     server::{VerifierBuilderError, WebPkiClientVerifier},
+    sign::CertifiedKey,
 };
 use thiserror::Error;
 
@@ -200,36 +200,25 @@ pub fn validity(file: &Path) -> Result<Validity, TlsError> {
         .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })
 }
 
-/// Whether the certificates of a server and of a client, both of this machine, are valid now for the
-/// authority in `ca`.
+/// Looks at material that a library uses by itself: whether it can be read, and whether certificate
+/// and key go together.
 ///
 /// # Errors
 ///
-/// If a file cannot be read or used, or a certificate is not valid for it.
-pub fn verify_local(
-    ca: &Path,
-    server: &IdentityFiles,
-    client: &IdentityFiles,
-) -> anyhow::Result<()> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::new(authorities(ca)?);
-    let now = UnixTime::now();
-    let (chain, _) = identity(server)?;
-    let (first, above) =
-        chain.split_first().ok_or_else(|| empty(&server.certificate, "certificate"))?;
-    WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-        .build()?
-        .verify_server_cert(first, above, &ServerName::try_from("localhost")?, &[], now)?;
-    let (chain, _) = identity(client)?;
-    let (first, above) =
-        chain.split_first().ok_or_else(|| empty(&client.certificate, "certificate"))?;
-    WebPkiClientVerifier::builder_with_provider(roots, provider)
-        .build()?
-        .verify_client_cert(first, above, now)?;
+/// If a file cannot be read or used.
+pub fn check_client_files(files: &ClientFiles) -> Result<(), TlsError> {
+    if let Some(ca) = &files.ca {
+        authorities(ca)?;
+    }
+    if let Some(files) = &files.identity {
+        let (chain, key) = identity(files)?;
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+            .map_err(|source| unusable(files, source))?;
+    }
     Ok(())
 }
 
-fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+pub(crate) fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(file)? {
         store
@@ -254,7 +243,7 @@ fn identity(files: &IdentityFiles) -> Result<Identity, TlsError> {
     Ok((chain, key))
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(&read(file)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| pem_error(file, "certificate", &error))?;

@@ -403,7 +403,7 @@ async fn a_file_that_becomes_unusable_changes_nothing() {
     works(&sidecar).await;
     for (content, said) in [
         (url.replace("?sslmode", "?ssl_mode"), "has a parameter that is not known"),
-        ("sqlite:///nowhere".to_owned(), "another kind of store"),
+        ("sqlite:///nowhere".to_owned(), "that of another database"),
     ] {
         file.write(&content);
         sidecar.process.wait_for_log(said);

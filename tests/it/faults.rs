@@ -454,6 +454,66 @@ async fn a_store_that_dies_in_the_middle_of_a_call() {
     }
 }
 
+/// The store goes away for good in the middle of a call: it may have been asked, so that this is
+/// not the 503 of a call that never was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_goes_away_in_the_middle_of_a_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked_for_health = Arc::new(Notify::new());
+    let asked = Arc::clone(&asked_for_health);
+    let store = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // An empty SETTINGS frame, and one that acknowledges the client's.
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+        let mut frames = Frames::default();
+        let mut buffer = [0; 16 * 1024];
+        // The first call is the look at its health, which stays without an answer, so that there
+        // is no second one; the next is that of the test.
+        for _ in 0..2 {
+            while {
+                let read = stream.read(&mut buffer).await.unwrap();
+                !frames.have_a_call(&buffer[..read])
+            } {}
+            asked.notify_one();
+        }
+    });
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
+    asked_for_health.notified().await;
+    let client = sidecar.client();
+    let answer = client.invoke("get_user", json!({ "user_id": "1" })).await;
+    assert_eq!(answer["error_code"], "internal_error", "{answer}");
+    store.await.unwrap();
+}
+
+/// A store that says it is not serving makes the sidecar not ready; calls go through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_serving_makes_the_sidecar_not_ready() {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_not_serving::<UserStoreServer<Misbehaving>>().await;
+    let store = Misbehaving {
+        behaviour: Arc::new(|_| Answer::User(User { id: "1".to_owned(), ..User::default() })),
+        calls: Arc::default(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(UserStoreServer::new(store))
+            .add_service(health)
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
+    sidecar.process.wait_for_log("the store says that it is not serving");
+    let ready = admin(sidecar.admin, "/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let client = sidecar.client();
+    assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
+    reporter.set_serving::<UserStoreServer<Misbehaving>>().await;
+    sidecar.wait_until_ready();
+}
+
 /// Several addresses behind one name are all used, and one that is gone is done without.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_spread_over_the_addresses_of_a_name() {

@@ -264,6 +264,16 @@ async fn ten_at_once_agree_under_serializable_isolation_too() {
     assert_eq!(migrated(&["status"], &database), "m0001_users: applied\n");
 }
 
+/// The other way round: the table has gone, and the note has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_dropped_and_not_noted_down_is_taken_back() {
+    let database = Kind::MariaDb.database();
+    migrated(&["up"], &database);
+    database.execute("DROP TABLE users").await;
+    assert_eq!(migrated(&["down", "--destroy-data"], &database), "took back m0001_users\n");
+    assert_eq!(migrated(&["up"], &database), "applied m0001_users\n");
+}
+
 /// A table of that name that is not ours, and what is left of the attempt.
 async fn an_applications_own_table_is_left_alone(kind: Kind) {
     let database = kind.database();

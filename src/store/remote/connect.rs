@@ -8,14 +8,13 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     sync::oneshot,
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
-use crate::stream::Observed;
+use crate::stream::{Duplex, Observed};
 
 /// How long data may stay unacknowledged before the connection counts as dead. HTTP/2 pings would
 /// tell too, but grpc-go closes connections that send them more than once in five minutes.
@@ -102,17 +101,13 @@ fn prepare(tcp: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Any of the three kinds of stream.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-type Io = TokioIo<Observed<Box<dyn Stream>, Box<dyn FnMut() + Send>>>;
+type Io = TokioIo<Observed<Box<dyn Duplex>, Box<dyn FnMut() + Send>>>;
 
 /// Speaks HTTP/2 and waits until the store does. In TLS 1.3 a client has finished its handshake
 /// before the store has looked at its certificate, and something on the way may accept for a store
 /// that is not there: a call on such a connection would be lost, though it never was received.
 async fn http2(
-    stream: Box<dyn Stream>,
+    stream: Box<dyn Duplex>,
 ) -> Result<(SendRequest<Body>, Connection<Io, Body, TokioExecutor>), ConnectError> {
     let (heard, first_byte) = oneshot::channel();
     let mut heard = Some(heard);

@@ -15,20 +15,24 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
-pub use self::url::{Url, is_loopback};
+pub use self::url::Url;
 use self::{
     balancer::{Balancer, ConnectionLost},
     connect::Tls,
 };
-use super::{Deadline, MAX_MESSAGE, reach_timeout};
+use super::{Deadline, MAX_MESSAGE, NotReached, reach_timeout};
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
     GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
     IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
     UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
-    UpdateUserPasswordHashResponse, user_store_client::UserStoreClient,
-    user_store_server::UserStore,
+    UpdateUserPasswordHashResponse,
+    user_store_client::UserStoreClient,
+    user_store_server::{SERVICE_NAME, UserStore},
 };
 
 /// How a gRPC store is reached.
@@ -55,6 +59,7 @@ impl std::fmt::Debug for Config {
 #[derive(Clone)]
 pub struct RemoteStore {
     client: UserStoreClient<Balancer>,
+    health: HealthClient<Balancer>,
     balancer: Balancer,
     store_timeout: Duration,
 }
@@ -97,18 +102,30 @@ impl RemoteStore {
             }
         };
         let balancer = Balancer::start(config.url, tls, reach_timeout(config.store_timeout));
+        let health = HealthClient::with_origin(balancer.clone(), origin.clone());
         let client = UserStoreClient::with_origin(balancer.clone(), origin)
             .max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { client, balancer, store_timeout: config.store_timeout })
+        Ok(Self { client, health, balancer, store_timeout: config.store_timeout })
     }
 
-    /// Whether a connection is open.
+    /// Whether a connection is open and the store, if it has `grpc.health.v1`, says that it serves.
     ///
     /// # Errors
     ///
     /// What stands in the way, in words.
-    pub fn check(&self) -> Result<(), String> {
-        self.balancer.check().map_err(|error| format!("no connection to the store: {error}"))
+    pub async fn check(&self) -> Result<(), String> {
+        self.balancer.check().map_err(|error| format!("no connection to the store: {error}"))?;
+        let mut request = Request::new(HealthCheckRequest { service: SERVICE_NAME.to_owned() });
+        request.set_timeout(self.store_timeout);
+        let mut health = self.health.clone();
+        match tokio::time::timeout(self.store_timeout, health.check(request)).await {
+            Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::NotServing => {
+                Err("the store says that it is not serving".to_owned())
+            }
+            Err(_) => Err("the store does not answer".to_owned()),
+            // A store without this service, or with one that knows no `UserStore`, is no fault.
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Forwards a read; once more if the connection was lost before the answer.
@@ -116,8 +133,12 @@ impl RemoteStore {
         let deadline = self.deadline(&request);
         let message = request.into_inner();
         match self.attempt(message.clone(), deadline, call).await {
-            Err(status) if ConnectionLost::caused(&status) && Instant::now() < deadline => {
-                self.attempt(message, deadline, call).await
+            Err(first) if ConnectionLost::caused(&first) && Instant::now() < deadline => {
+                match self.attempt(message, deadline, call).await {
+                    // The second never reached the store; the first may have.
+                    Err(second) if NotReached::of_status(&second).is_some() => Err(first),
+                    reply => reply,
+                }
             }
             reply => reply,
         }

@@ -4,8 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use tracing::{error, info};
 
-use super::SqlStore;
-use crate::store::Url;
+use super::{SqlStore, Url};
 
 /// How often the file is read. It is small, and reading it also sees a Secret of Kubernetes change,
 /// where a symlink in a folder above is swapped.
@@ -36,9 +35,9 @@ impl SqlStore {
 
     fn use_url(&self, content: Result<&str, &io::ErrorKind>) -> Result<(), String> {
         let content = content.map_err(|error| format!("the file cannot be read: {error}"))?;
-        match content.trim().parse() {
-            Ok(Url::Sql(url)) if self.pools.set_url(&url) => Ok(()),
-            Ok(_) => Err("another kind of store: restart to use it".to_owned()),
+        match content.trim().parse::<Url>() {
+            Ok(url) if self.pools.set_url(&url) => Ok(()),
+            Ok(_) => Err("it is that of another database: restart to use it".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

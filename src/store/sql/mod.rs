@@ -31,6 +31,7 @@ pub use self::{
     pools::{Config, DEFAULT_SERVER_CONNECTIONS, DEFAULT_SQLITE_CONNECTIONS},
     url::Url,
 };
+use super::reach_timeout;
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
     GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
@@ -43,6 +44,7 @@ use crate::proto::{
 #[derive(Clone)]
 pub struct SqlStore {
     pools: Pools,
+    store_timeout: Duration,
 }
 
 /// The schema cannot be changed or read.
@@ -58,7 +60,7 @@ impl SqlStore {
     ///
     /// If the SQLite file cannot be created.
     pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
-        Ok(Self { pools: Pools::open(url, config)? })
+        Ok(Self { pools: Pools::open(url, config)?, store_timeout: config.store_timeout })
     }
 
     /// Brings the schema up to that of this release, under a lock that all replicas share, and
@@ -69,7 +71,9 @@ impl SqlStore {
     /// If the database cannot be reached or refuses; nothing is half done where the database has
     /// transactions for its schema (all but MySQL and MariaDB).
     pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
-        migration::up(self.pools.writes()).await.map_err(SchemaError)
+        migration::up(self.pools.writes(), reach_timeout(self.store_timeout))
+            .await
+            .map_err(SchemaError)
     }
 
     /// Takes the newest migration back, **with the data that it holds**, and names it.
@@ -78,7 +82,9 @@ impl SqlStore {
     ///
     /// If the database cannot be reached or refuses, or its schema is newer than this release.
     pub async fn migrate_down(&self) -> Result<Option<String>, SchemaError> {
-        migration::down(self.pools.writes()).await.map_err(SchemaError)
+        migration::down(self.pools.writes(), reach_timeout(self.store_timeout))
+            .await
+            .map_err(SchemaError)
     }
 
     /// The migrations of this release and of the database. Changes nothing.
@@ -96,7 +102,10 @@ impl SqlStore {
     ///
     /// In words, what is missing and which command does it.
     pub async fn check(&self) -> Result<(), String> {
-        let status = self.migration_status().await.map_err(|error| error.to_string())?;
+        let status = tokio::time::timeout(self.store_timeout, self.migration_status())
+            .await
+            .map_err(|_| "the database does not answer".to_owned())?
+            .map_err(|error| error.to_string())?;
         match status.iter().find(|migration| migration.state == MigrationState::Pending) {
             None => Ok(()),
             Some(pending) => Err(format!(

@@ -70,7 +70,7 @@ impl Pools {
                 }
             }
             Url::Postgres(options, _) => {
-                let session = format!("SET lock_timeout = {}", acquire_timeout.as_millis());
+                let session = format!("SET lock_timeout = {}", acquire_timeout.as_millis().max(1));
                 let pool = server_pool(config, session).connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 Self { reads: db.clone(), writes: db, inner: Inner::Postgres(pool) }
@@ -100,19 +100,32 @@ impl Pools {
         &self.writes
     }
 
-    /// Connects with another user name, password or address from now on. Does nothing, and says so,
-    /// if `url` is of another kind of database, or another SQLite file.
+    /// Connects with other credentials from now on. Does nothing, and says so, if `url` is of another
+    /// database: with some connections to one and some to another, users would come and go.
     pub(super) fn set_url(&self, url: &Url) -> bool {
         match (&self.inner, url) {
-            (Inner::Postgres(pool), Url::Postgres(options, _)) => {
-                pool.set_connect_options((**options).clone());
-                true
+            (Inner::Postgres(pool), Url::Postgres(new, _)) => {
+                let old = pool.connect_options();
+                let same = old.get_host() == new.get_host()
+                    && old.get_port() == new.get_port()
+                    && old.get_socket() == new.get_socket()
+                    && old.get_database() == new.get_database();
+                if same {
+                    pool.set_connect_options((**new).clone());
+                }
+                same
             }
-            (Inner::MySql(pool), Url::MySql(options, _)) => {
-                pool.set_connect_options((**options).clone());
-                true
+            (Inner::MySql(pool), Url::MySql(new, _)) => {
+                let old = pool.connect_options();
+                let same = old.get_host() == new.get_host()
+                    && old.get_port() == new.get_port()
+                    && old.get_socket() == new.get_socket()
+                    && old.get_database() == new.get_database();
+                if same {
+                    pool.set_connect_options((**new).clone());
+                }
+                same
             }
-            // The file is the store: the same one, or another.
             (Inner::Sqlite { reads, .. }, Url::Sqlite(path)) => {
                 reads.connect_options().get_filename() == path
             }

@@ -9,12 +9,15 @@ use std::{
 
 use sqlx::{
     ConnectOptions as _,
-    mysql::MySqlConnectOptions,
-    postgres::PgConnectOptions,
+    mysql::{MySqlConnectOptions, MySqlSslMode},
+    postgres::{PgConnectOptions, PgSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use crate::store::InvalidUrl;
+use crate::{
+    store::InvalidUrl,
+    tls::{self, ClientFiles, IdentityFiles},
+};
 
 /// Parameters of a PostgreSQL URL that are passed on. Any other is refused: a misspelt `sslmode`
 /// that is ignored would be a connection without TLS.
@@ -48,9 +51,9 @@ pub enum Url {
     /// A file of this host.
     Sqlite(PathBuf),
     /// A PostgreSQL server, and the files of its TLS.
-    Postgres(Box<PgConnectOptions>, Vec<PathBuf>),
+    Postgres(Box<PgConnectOptions>, ClientFiles),
     /// A MySQL or MariaDB server, and the files of its TLS.
-    MySql(Box<MySqlConnectOptions>, Vec<PathBuf>),
+    MySql(Box<MySqlConnectOptions>, ClientFiles),
 }
 
 impl Url {
@@ -67,17 +70,12 @@ impl Url {
     ///
     /// # Errors
     ///
-    /// If the folder of an SQLite file is missing, or a file of TLS cannot be read.
+    /// If the folder of an SQLite file is missing, or a file of TLS cannot be used.
     pub fn check_files(&self) -> Result<(), InvalidUrl> {
         match self {
             Self::Sqlite(path) => check_folder(path),
             Self::Postgres(_, files) | Self::MySql(_, files) => {
-                for file in files {
-                    std::fs::read(file).map_err(|error| {
-                        InvalidUrl::new(format!("cannot read {}: {error}", file.display()))
-                    })?;
-                }
-                Ok(())
+                tls::check_client_files(files).map_err(|error| InvalidUrl::new(error.to_string()))
             }
         }
     }
@@ -127,7 +125,17 @@ impl FromStr for Url {
             if options.get_database().is_none_or(str::is_empty) {
                 return Err(InvalidUrl::new("the MySQL URL names no database: add /DATABASE"));
             }
+            let verifies = matches!(
+                options.get_ssl_mode(),
+                MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity
+            );
+            ca_is_used(&files, verifies, "ssl-mode=VERIFY_IDENTITY")?;
             return Ok(Self::MySql(Box::new(options.disable_statement_logging()), files));
+        }
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            return Err(InvalidUrl::new(
+                "the bundled store has an unknown scheme: use sqlite, postgres or mysql",
+            ));
         }
         let files = parameters(url, "PostgreSQL", &POSTGRES_PARAMETERS)?;
         let options = url.parse::<PgConnectOptions>().map_err(|_| {
@@ -138,6 +146,9 @@ impl FromStr for Url {
         if options.get_database().is_none_or(str::is_empty) {
             return Err(InvalidUrl::new("the PostgreSQL URL names no database: add /DATABASE"));
         }
+        let verifies =
+            matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+        ca_is_used(&files, verifies, "sslmode=verify-full")?;
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name(env!("CARGO_PKG_NAME")),
@@ -165,25 +176,46 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidUrl> {
     Ok(PathBuf::from(path))
 }
 
-/// Checks the parameters of a URL, and gives the files that they name.
-fn parameters(url: &str, database: &str, known: &[&str]) -> Result<Vec<PathBuf>, InvalidUrl> {
-    let Some((_, query)) = url.split_once('?') else { return Ok(Vec::new()) };
-    let mut files = Vec::new();
-    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        if !known.contains(&&*key) {
+/// Checks the parameters of a URL, and gives the files of TLS that they name.
+fn parameters(url: &str, database: &str, known: &[&str]) -> Result<ClientFiles, InvalidUrl> {
+    let (mut ca, mut certificate, mut key) = (None, None, None);
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !known.contains(&&*name) {
             return Err(InvalidUrl::new(format!(
                 "the {database} URL has a parameter that is not known: use {}",
                 known.join(", ")
             )));
         }
-        let names_a_file = matches!(&*key, "sslrootcert" | "sslcert" | "sslkey" | "sslca")
-            || matches!(&*key, "ssl-ca" | "ssl-cert" | "ssl-key");
-        // What is no path is the PEM itself, which the drivers take too.
-        if names_a_file && !value.contains("-----BEGIN") {
-            files.push(PathBuf::from(value.into_owned()));
-        }
+        let file = match &*name {
+            "sslrootcert" | "sslca" | "ssl-ca" => &mut ca,
+            "sslcert" | "ssl-cert" => &mut certificate,
+            "sslkey" | "ssl-key" => &mut key,
+            _ => continue,
+        };
+        *file = Some(PathBuf::from(value.into_owned()));
     }
-    Ok(files)
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
+        (None, None) => None,
+        _ => {
+            return Err(InvalidUrl::new(format!(
+                "the {database} URL names a client certificate or its key: name both"
+            )));
+        }
+    };
+    Ok(ClientFiles { ca, identity })
+}
+
+/// An authority that is named and not used would be false comfort: the drivers look at it only
+/// where they verify.
+fn ca_is_used(files: &ClientFiles, verifies: bool, how: &str) -> Result<(), InvalidUrl> {
+    if files.ca.is_some() && !verifies {
+        return Err(InvalidUrl::new(format!(
+            "the URL names a certificate authority and does not verify the server: add {how}"
+        )));
+    }
+    Ok(())
 }
 
 /// Options of each SQLite connection: WAL so that reads go on beside a write, and a write that is
@@ -212,6 +244,32 @@ mod tests {
         assert!(error("mysql://h/db?ssl_mode=VERIFY_IDENTITY").contains("not known"));
         assert!("postgres://h/db?sslmode=verify-full".parse::<Url>().is_ok());
         assert!("mysql://h/db?ssl-mode=VERIFY_IDENTITY".parse::<Url>().is_ok());
+    }
+
+    #[test]
+    fn an_authority_that_would_not_be_used_is_refused() {
+        for url in [
+            "postgres://h/db?sslrootcert=ca.pem",
+            "postgres://h/db?sslrootcert=ca.pem&sslmode=require",
+            "mysql://h/db?ssl-ca=ca.pem",
+            "mysql://h/db?ssl-ca=ca.pem&ssl-mode=REQUIRED",
+        ] {
+            assert!(error(url).contains("does not verify"), "{url}");
+        }
+        assert!(error("postgres://h/db?sslcert=c.pem").contains("name both"));
+        for url in [
+            "postgres://h/db?sslrootcert=ca.pem&sslmode=verify-full",
+            "postgres://h/db?sslrootcert=ca.pem&sslmode=verify-ca&sslcert=c&sslkey=k",
+            "mysql://h/db?ssl-ca=ca.pem&ssl-mode=VERIFY_CA",
+        ] {
+            assert!(url.parse::<Url>().is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn another_scheme_is_no_database() {
+        assert!(error("grpc://h/db").contains("unknown scheme"));
+        assert!(error("h/db").contains("unknown scheme"));
     }
 
     #[test]

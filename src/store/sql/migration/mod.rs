@@ -6,7 +6,7 @@
 
 mod m0001_users;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, DynIden,
@@ -23,8 +23,8 @@ const VERSIONS: &str = "faroe_sidecar_migrations";
 /// Chosen at random; PostgreSQL's advisory locks have numbers for names.
 const POSTGRES_LOCK: i64 = 0x6661_726f_6515_7c2b;
 
-/// How long a replica waits for the others, in seconds, where the lock has no end by itself.
-const MYSQL_LOCK_SECONDS: u32 = 120;
+/// How long a replica waits for the others, in seconds; not the time of a call.
+const LOCK_SECONDS: u32 = 120;
 
 /// The migrations of this release, oldest first.
 struct Migrator;
@@ -76,8 +76,11 @@ pub(super) async fn status(db: &DatabaseConnection) -> Result<Vec<MigrationStatu
         .collect())
 }
 
-/// Applies what is pending and says what that was.
-pub(super) async fn up(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+/// Applies what is pending and says what that was. `busy_timeout` is that of calls on SQLite.
+pub(super) async fn up(
+    db: &DatabaseConnection,
+    busy_timeout: Duration,
+) -> Result<Vec<String>, DbErr> {
     let locked = Locked::begin(db).await?;
     let result = async {
         let pending: Vec<String> = own().difference(&applied(&locked.0).await?).cloned().collect();
@@ -87,11 +90,19 @@ pub(super) async fn up(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
         Ok(pending)
     }
     .await;
-    locked.end(result).await
+    let result = locked.end(result).await;
+    if db.get_database_backend() == DbBackend::Sqlite {
+        set_busy_timeout(db, busy_timeout).await?;
+    }
+    result
 }
 
 /// Takes back the newest migration, with the data that it holds, and says which it was.
-pub(super) async fn down(db: &DatabaseConnection) -> Result<Option<String>, DbErr> {
+/// `busy_timeout` is that of calls on SQLite.
+pub(super) async fn down(
+    db: &DatabaseConnection,
+    busy_timeout: Duration,
+) -> Result<Option<String>, DbErr> {
     let locked = Locked::begin(db).await?;
     let result = async {
         let applied = applied(&locked.0).await?;
@@ -106,7 +117,11 @@ pub(super) async fn down(db: &DatabaseConnection) -> Result<Option<String>, DbEr
         Ok(applied.last().cloned())
     }
     .await;
-    locked.end(result).await
+    let result = locked.end(result).await;
+    if db.get_database_backend() == DbBackend::Sqlite {
+        set_busy_timeout(db, busy_timeout).await?;
+    }
+    result
 }
 
 fn own() -> BTreeSet<String> {
@@ -140,10 +155,15 @@ impl Locked {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
+        if db.get_database_backend() == DbBackend::Sqlite {
+            set_busy_timeout(db, Duration::from_secs(LOCK_SECONDS.into())).await?;
+        }
         let transaction = db.begin_with_options(options).await?;
         match db.get_database_backend() {
             // Not a session's lock: that would not survive a pooler in transaction mode.
             DbBackend::Postgres => {
+                let wait = format!("SET LOCAL lock_timeout = '{LOCK_SECONDS}s'");
+                transaction.execute_unprepared(&wait).await?;
                 let lock = format!("SELECT pg_advisory_xact_lock({POSTGRES_LOCK})");
                 transaction.execute_unprepared(&lock).await?;
             }
@@ -176,11 +196,18 @@ impl Locked {
     }
 }
 
+/// How long SQLite waits for another writer. There is one connection for writes, so that this is
+/// the one of the next transaction.
+async fn set_busy_timeout(db: &DatabaseConnection, timeout: Duration) -> Result<(), DbErr> {
+    let pragma = format!("PRAGMA busy_timeout = {}", timeout.as_millis());
+    db.execute_unprepared(&pragma).await.map(|_| ())
+}
+
 /// Names of locks are the server's, not the database's.
 const MYSQL_LOCK: &str = "CONCAT('faroe_sidecar.', MD5(DATABASE()))";
 
 async fn lock_mysql(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
-    let lock = format!("SELECT GET_LOCK({MYSQL_LOCK}, {MYSQL_LOCK_SECONDS}) = 1 AS locked");
+    let lock = format!("SELECT GET_LOCK({MYSQL_LOCK}, {LOCK_SECONDS}) = 1 AS locked");
     let row = transaction.query_one_raw(Statement::from_string(DbBackend::MySql, lock)).await?;
     let locked: Option<i64> = match row {
         Some(row) => row.try_get("", "locked")?,
@@ -188,7 +215,7 @@ async fn lock_mysql(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
     };
     if locked != Some(1) {
         return Err(DbErr::Migration(format!(
-            "another process has held the migration lock for {MYSQL_LOCK_SECONDS} s: wait for it, or end it"
+            "another process has held the migration lock for {LOCK_SECONDS} s: wait for it, or end it"
         )));
     }
     Ok(())
