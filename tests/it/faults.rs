@@ -330,6 +330,63 @@ async fn http_statuses_instead_of_grpc_are_internal_error() {
     }
 }
 
+/// What a call carries beside its message: its deadline, and nothing that identifies a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_call_carries_its_deadline() {
+    use http_body_util::Full;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let (seen, mut heads) = tokio::sync::mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let seen = seen.clone();
+            let service = hyper::service::service_fn(move |request: http::Request<_>| {
+                let (head, _): (_, hyper::body::Incoming) = request.into_parts();
+                let _ = seen.send(head);
+                async {
+                    Ok::<_, std::convert::Infallible>(http::Response::new(
+                        Full::<bytes::Bytes>::default(),
+                    ))
+                }
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service),
+            );
+        }
+    });
+    let sidecar = sidecar(address, &["--store-timeout", "3s"]).await;
+    let client = sidecar.client();
+    for (action, arguments) in invocations() {
+        client.invoke(action, arguments).await;
+        let head = loop {
+            let head = heads.recv().await.unwrap();
+            if head.uri.path().starts_with("/faroe.userstore.v1.UserStore/") {
+                break head;
+            }
+        };
+        let timeout = head.headers["grpc-timeout"].to_str().unwrap();
+        let (number, unit) = timeout.split_at(timeout.len() - 1);
+        let number: u64 = number.parse().unwrap();
+        let left = match unit {
+            "n" => Duration::from_nanos(number),
+            "u" => Duration::from_micros(number),
+            "m" => Duration::from_millis(number),
+            _ => Duration::from_secs(number),
+        };
+        assert!(left <= Duration::from_secs(3) && left > Duration::from_secs(1), "{timeout}");
+        assert_eq!(head.uri.authority().unwrap().as_str(), address.to_string());
+        let names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
+        for name in names {
+            assert!(
+                ["content-type", "grpc-timeout", "te", "user-agent"].contains(&name),
+                "{action} sends {name}"
+            );
+        }
+    }
+}
+
 /// Whatever is wrong with the store, nobody is signed out for it.
 async fn never_not_found(client: &Client) {
     for (action, arguments) in invocations() {
