@@ -91,7 +91,10 @@ impl Endpoint {
             }
         };
         let start = Instant::now();
-        match self.actions.resolve(&body).await {
+        let waiting = Waiting;
+        let resolved = self.actions.resolve(&body).await;
+        waiting.is_over();
+        match resolved {
             Ok(resolution) => {
                 log_resolution(&resolution, caller, start.elapsed());
                 let mut response = Response::new(Full::new(resolution.body.0));
@@ -206,6 +209,21 @@ fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     response.map(|_| Full::default())
+}
+
+/// A caller that waits for its answer. One that goes away has this dropped.
+struct Waiting;
+
+impl Waiting {
+    fn is_over(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        debug!("a caller went away before its answer");
+    }
 }
 
 /// What was not invoked, as problem details (RFC 9457) of the default type, whose title is that of

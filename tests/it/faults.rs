@@ -696,6 +696,9 @@ async fn a_write_whose_caller_has_gone_is_awaited() {
         entered.notified().await;
         call.abort();
         let _ = call.await;
+        if !http1 {
+            sidecar.process.wait_for_log("a caller went away before its answer");
+        }
         leave.notify_one();
         tokio::time::timeout(Duration::from_secs(4), finished.notified()).await.unwrap();
     }
