@@ -93,7 +93,7 @@ impl Endpoint {
         let start = Instant::now();
         let waiting = Waiting;
         let resolved = self.actions.resolve(&body).await;
-        waiting.is_over();
+        waiting.answered();
         match resolved {
             Ok(resolution) => {
                 log_resolution(&resolution, caller, start.elapsed());
@@ -215,7 +215,7 @@ fn without_body(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 struct Waiting;
 
 impl Waiting {
-    fn is_over(self) {
+    fn answered(self) {
         std::mem::forget(self);
     }
 }
