@@ -78,7 +78,7 @@ impl StoreConfig {
     /// In words, what is wrong.
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.url {
-            store::Url::Sql(url) => url.check_files()?,
+            store::Url::Sql(url) => url.check_files().context("--store")?,
             store::Url::Remote(url) if url.is_exposed() && !self.insecure => bail!(
                 "--store: grpc:// to another host sends password hashes in plain text: use \
                  grpcs://, or allow it with the --insecure-store of serve"
@@ -161,8 +161,11 @@ impl Config {
     ///
     /// In words, what is wrong.
     pub fn check(&self) -> anyhow::Result<rustls::ServerConfig> {
-        let tls = tls::server_config(&self.tls)?;
+        let tls = tls::server_config(&self.tls).context("--tls-cert, --tls-key, --client-ca")?;
         self.store.check()?;
+        if self.listen.port() != 0 && self.listen == self.admin_listen {
+            bail!("--listen and --admin-listen name the same address: {}", self.listen);
+        }
         Ok(tls)
     }
 }
@@ -175,8 +178,9 @@ impl App {
     /// [`StartError`].
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let tls = config.check().map_err(StartError::Configuration)?;
-        let endpoint = listen(config.listen).await.map_err(StartError::Failed)?;
-        let admin = listen(config.admin_listen).await.map_err(StartError::Failed)?;
+        let endpoint = listen(config.listen, "--listen").await.map_err(StartError::Failed)?;
+        let admin =
+            listen(config.admin_listen, "--admin-listen").await.map_err(StartError::Failed)?;
         Ok(Self { config, tls, endpoint, admin })
     }
 
@@ -262,8 +266,10 @@ impl App {
     }
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{option}: cannot listen on {address}"))
 }
 
 /// Says which migrations were applied.

@@ -197,9 +197,8 @@ fn params(names: &[&str], common_name: &str) -> Result<CertificateParams, rcgen:
     Ok(params)
 }
 
-/// What to paste: one line that creates a user and one that looks it up. `tag` makes the email
-/// address one that no earlier start has used.
-pub fn curl_lines(files: &Files, endpoint: SocketAddr, path: &str, tag: &str) -> String {
+/// What to paste: one line that creates a user and one that looks it up.
+pub fn curl_lines(files: &Files, endpoint: SocketAddr, path: &str) -> String {
     let ip = match endpoint.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -219,14 +218,15 @@ pub fn curl_lines(files: &Files, endpoint: SocketAddr, path: &str, tag: &str) ->
         quoted(&files.client.key.to_string_lossy()),
         quoted(&format!("https://{host}{path}")),
     );
-    let create = format!(
-        r#"{{"action":"create_user","arguments":{{"email_address":"alice-{tag}@example.com","password_hash":"aGFzaA==","password_hash_algorithm_id":"argon2id.65536.3.1.32","password_salt":"c2FsdA=="}}}}"#
-    );
+    // The time makes the email address a new one, however often the line is pasted.
+    let create = r#"{"action":"create_user","arguments":{"email_address":"alice-'"$(date +%s%N)"'@example.com","password_hash":"aGFzaA==","password_hash_algorithm_id":"argon2id.65536.3.1.32","password_salt":"c2FsdA=="}}"#;
+    let get = r#"{"action":"get_user","arguments":{"user_id":"'"$id"'"}}"#;
+    let keep_id = r#"id=$(printf '%s' "$answer" | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')"#;
     format!(
-        "Create a user (the answer is shown, and its ID kept in $id):\n\n\
-         id=$({curl} -d '{create}' | tee /dev/stderr | sed 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/'); echo\n\n\
+        "Create a user (its ID is kept in $id):\n\n\
+         answer=$({curl} -d '{create}'); printf '%s\\n' \"$answer\"; {keep_id}\n\n\
          Look the user up:\n\n\
-         {curl} -d '{{\"action\":\"get_user\",\"arguments\":{{\"user_id\":\"'\"$id\"'\"}}}}'; echo\n"
+         {curl} -d '{get}'; echo\n"
     )
 }
 

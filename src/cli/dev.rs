@@ -91,17 +91,17 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     if options.store.is_some() {
         config.store.check().map_err(Failure::Usage)?;
     }
+    let users = config.store.url.kind();
     let made = dev::prepare(&options.dir).map_err(Failure::Failed)?;
     block_on(async {
         let shutdown = shutdown_signal().map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         let address = app.endpoint_address().map_err(Failure::failed)?;
-        let tag = getrandom::u32().map_err(Failure::failed)?;
         print_line(&format!(
-            "{} certificates in {}: for this machine, not for production.\n\n{}",
+            "{} certificates in {}: for this machine, not for production. The users are in {users}.\n\n{}",
             if made { "New" } else { "Kept" },
             options.dir.display(),
-            dev::curl_lines(&files, address, &path, &format!("{tag:08x}")),
+            dev::curl_lines(&files, address, &path),
         ))?;
         ended(app.run(shutdown).await.map_err(Failure::Failed)?)
     })

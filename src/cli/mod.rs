@@ -143,6 +143,14 @@ fn usage_line(error: &clap::Error) -> String {
         // None of these errors shows a URL.
         return format!("{}: {source}", context(ContextKind::InvalidArg));
     }
+    // What stands where nothing should may be anything, a URL with a password for one.
+    let stray = [ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+        .into_iter()
+        .map(context)
+        .any(|text| !text.is_empty() && !text.starts_with('-'));
+    if stray && matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand) {
+        return "unexpected argument, which is not shown here".to_owned();
+    }
     let shown = error.render().to_string();
     let paragraph = shown.split("\n\n").next().unwrap_or_default();
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -206,6 +214,9 @@ mod tests {
     fn an_error_is_one_line_and_shows_no_password() {
         for arguments in [
             &["serve", "postgres://u:hunter2@h/db"][..],
+            &["serve", "u:hunter2"],
+            &["u:hunter2"],
+            &["migrate", "u:hunter2"],
             &["postgres://u:hunter2@h/db"],
             &["serve", "--stroe=postgres://u:hunter2@h/db"],
             &["serve", "--listen", "postgres://u:hunter2@h/db"],

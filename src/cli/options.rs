@@ -133,7 +133,10 @@ pub(super) fn path(text: &str) -> Result<String, String> {
 
 /// `ADDRESS:PORT`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "is no ADDRESS:PORT, such as 127.0.0.1:8443 or [::1]:8443".to_owned())
+    text.parse().map_err(|_| {
+        "is no ADDRESS:PORT, such as 127.0.0.1:8443 or [::1]:8443 (an address, not a name)"
+            .to_owned()
+    })
 }
 
 /// Where the admin listener is by default: in a pod the probes come from outside.

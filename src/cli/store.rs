@@ -20,7 +20,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where to listen: unix:///PATH or tcp://ADDRESS:PORT
+    /// Where to listen: unix:///PATH or tcp://ADDRESS:PORT. Clients of a Unix socket have to send the
+    /// authority localhost, which some do only if told so
     #[arg(long, env = "FAROE_SIDECAR_LISTEN", value_name = "URL")]
     listen: Listen,
     #[command(flatten)]

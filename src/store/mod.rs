@@ -83,6 +83,16 @@ pub enum Url {
     Remote(remote::Url),
 }
 
+impl Url {
+    /// What the store is called in messages.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Sql(url) => url.kind(),
+            Self::Remote(_) => "a gRPC UserStore",
+        }
+    }
+}
+
 impl std::str::FromStr for Url {
     type Err = InvalidUrl;
 

@@ -67,7 +67,7 @@ impl Dev {
         let lines: Vec<_> = self
             .said
             .lines()
-            .filter(|line| line.starts_with("id=$(curl ") || line.starts_with("curl "))
+            .filter(|line| line.starts_with("answer=$(curl ") || line.starts_with("curl "))
             .collect();
         lines.try_into().unwrap_or_else(|_| panic!("not two lines to paste:\n{}", self.said))
     }
@@ -82,7 +82,9 @@ impl Dev {
             assert_eq!(answer["ok"], true, "{answer}");
             answer["values"]["user"].clone()
         };
-        (user(&output.stderr), user(&output.stdout))
+        let said = String::from_utf8_lossy(&output.stdout);
+        let (created, found) = said.split_once('\n').unwrap();
+        (user(created.as_bytes()), user(found.as_bytes()))
     }
 
     fn shell(&self, script: &str) -> Output {

@@ -158,6 +158,41 @@ fn check_creates_and_binds_nothing() {
     assert!(!file.path.exists());
 }
 
+/// What `serve` would only warn of: a certificate can be replaced, and a clock can be wrong.
+#[test]
+fn check_refuses_a_certificate_that_is_not_valid_now() {
+    let pki = Pki::new();
+    let file = SqliteFile::new();
+    let hour = time::Duration::hours(1);
+    for (name, from, until) in [("ended", -hour * 2, -hour), ("early", hour, hour * 2)] {
+        let identity = pki.authority.issue(name, Leaf::server().valid(from, until));
+        let mut arguments = pki.serve_options(&file.url());
+        arguments[0] = "check".to_owned();
+        for (flag, path) in [("--tls-cert", identity.certificate), ("--tls-key", identity.key)] {
+            let at = arguments.iter().position(|argument| argument == flag).unwrap();
+            arguments[at + 1] = path.to_str().unwrap().to_owned();
+        }
+        let output = run(arguments);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {error}");
+        assert!(error.contains("--tls-cert") && error.contains("not valid now"), "{error}");
+    }
+}
+
+#[test]
+fn both_listeners_at_one_address_are_refused() {
+    let pki = Pki::new();
+    let file = SqliteFile::new();
+    let address = "127.0.0.1:8443";
+    let mut arguments = serve_with(&pki, &file.url(), "--listen", Some(address));
+    arguments[0] = "check".to_owned();
+    let at = arguments.iter().position(|argument| argument == "--admin-listen").unwrap();
+    arguments[at + 1] = address.to_owned();
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("the same address"), "{}", stderr(&output));
+}
+
 #[test]
 fn an_address_in_use_is_a_failure_and_creates_nothing() {
     let pki = Pki::new();

@@ -18,6 +18,9 @@ pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
 const NO_CONNECTION: &str =
     "no connection to the database could be made, or none came free, in time";
 
+/// Instead of a message that may quote what could not be stored.
+const WITHHELD: &str = "a value cannot be stored (the message, which may quote it, is withheld)";
+
 /// The status for a statement that failed.
 pub(super) fn status(error: &DbErr) -> Status {
     match error {
@@ -67,6 +70,11 @@ pub(super) fn describe(error: &DbErr) -> String {
     }
 }
 
+/// The same of a connection that was tried by itself.
+pub(super) fn describe_connect(error: sqlx::Error) -> String {
+    describe(&DbErr::Conn(RuntimeErr::SqlxError(error.into())))
+}
+
 fn describe_database(error: &dyn DatabaseError) -> String {
     let code = error.code().unwrap_or_default();
     if let Some(error) = error.try_downcast_ref::<SqliteError>() {
@@ -75,12 +83,12 @@ fn describe_database(error: &dyn DatabaseError) -> String {
     }
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
         let constraint = error.constraint().map(|name| format!(" ({name})")).unwrap_or_default();
-        let message = if quotes_values(&code) { "" } else { error.message() };
+        let message = if quotes_values(&code) { WITHHELD } else { error.message() };
         return format!("PostgreSQL {code}{constraint}: {message}");
     }
     if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
         let hidden = quotes_values(&code) || error.number() == 1366;
-        let message = if hidden { "" } else { error.message() };
+        let message = if hidden { WITHHELD } else { error.message() };
         return format!("MySQL {} ({code}): {message}", error.number());
     }
     format!("database error {code}")

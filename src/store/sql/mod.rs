@@ -104,8 +104,16 @@ impl SqlStore {
     pub async fn check(&self) -> Result<(), String> {
         let status = tokio::time::timeout(self.store_timeout, self.migration_status())
             .await
-            .map_err(|_| "the database does not answer".to_owned())?
-            .map_err(|error| error.to_string())?;
+            .map_err(|_| "the database does not answer".to_owned())?;
+        let status = match status {
+            Ok(status) => status,
+            // The pool does not say why; a connection beside it does.
+            Err(SchemaError(DbErr::ConnectionAcquire(_))) => {
+                let why = self.pools.try_connect().await.err().map(error::describe_connect);
+                return Err(why.unwrap_or_else(|| "all connections are in use".to_owned()));
+            }
+            Err(error) => return Err(error.to_string()),
+        };
         match status.iter().find(|migration| migration.state == MigrationState::Pending) {
             None => Ok(()),
             Some(pending) => Err(format!(

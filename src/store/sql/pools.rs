@@ -4,7 +4,8 @@ use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, ti
 
 use sea_orm::{DatabaseConnection, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
-    AssertSqlSafe, Connection, Database, Executor, MySql, Pool, Postgres, Sqlite, pool::PoolOptions,
+    AssertSqlSafe, ConnectOptions as _, Connection, Database, Executor, MySql, Pool, Postgres,
+    Sqlite, pool::PoolOptions,
 };
 
 use super::url::{Url, sqlite_options};
@@ -131,6 +132,22 @@ impl Pools {
             }
             _ => false,
         }
+    }
+
+    /// Makes a connection beside the pool and closes it, to learn why the pool has none.
+    pub(super) async fn try_connect(&self) -> Result<(), sqlx::Error> {
+        let attempt = async {
+            match &self.inner {
+                Inner::Sqlite { reads, .. } => {
+                    reads.connect_options().connect().await?.close().await
+                }
+                Inner::Postgres(pool) => pool.connect_options().connect().await?.close().await,
+                Inner::MySql(pool) => pool.connect_options().connect().await?.close().await,
+            }
+        };
+        tokio::time::timeout(RELEASE_TIMEOUT, attempt)
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     pub(super) async fn close(&self) {

@@ -45,6 +45,12 @@ const MYSQL_PARAMETERS: [&str; 9] = [
     "socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode", "sslca", "sslcert", "sslkey", "sslmode",
 ];
 
+/// What the mode of TLS may be, as the drivers read it.
+const POSTGRES_MODES: [&str; 6] =
+    ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const MYSQL_MODES: [&str; 5] =
+    ["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"];
+
 /// Which database, parsed. `Debug` shows its kind only.
 #[derive(Clone)]
 pub enum Url {
@@ -115,7 +121,7 @@ impl FromStr for Url {
             return sqlite_path(path).map(Self::Sqlite);
         }
         if url.starts_with("mysql://") {
-            let files = parameters(url, "MySQL", &MYSQL_PARAMETERS)?;
+            let files = parameters(url, "MySQL", &MYSQL_PARAMETERS, &MYSQL_MODES)?;
             // The error is not passed on: it may quote the URL.
             let options = url.parse::<MySqlConnectOptions>().map_err(|_| {
                 InvalidUrl::new(
@@ -137,7 +143,7 @@ impl FromStr for Url {
                 "the bundled store has an unknown scheme: use sqlite, postgres or mysql",
             ));
         }
-        let files = parameters(url, "PostgreSQL", &POSTGRES_PARAMETERS)?;
+        let files = parameters(url, "PostgreSQL", &POSTGRES_PARAMETERS, &POSTGRES_MODES)?;
         let options = url.parse::<PgConnectOptions>().map_err(|_| {
             InvalidUrl::new(
                 "the PostgreSQL URL cannot be read: write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded",
@@ -149,6 +155,8 @@ impl FromStr for Url {
         let verifies =
             matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull);
         ca_is_used(&files, verifies, "sslmode=verify-full")?;
+        // The driver would take it from a variable of the environment otherwise.
+        let options = if names_mode(url) { options } else { options.ssl_mode(PgSslMode::Prefer) };
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name(env!("CARGO_PKG_NAME")),
@@ -177,14 +185,27 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidUrl> {
 }
 
 /// Checks the parameters of a URL, and gives the files of TLS that they name.
-fn parameters(url: &str, database: &str, known: &[&str]) -> Result<ClientFiles, InvalidUrl> {
+fn parameters(
+    url: &str,
+    database: &str,
+    known: &[&str],
+    modes: &[&str],
+) -> Result<ClientFiles, InvalidUrl> {
     let (mut ca, mut certificate, mut key) = (None, None, None);
     let (_, query) = url.split_once('?').unwrap_or_default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if !known.contains(&&*name) {
             return Err(InvalidUrl::new(format!(
-                "the {database} URL has a parameter that is not known: use {}",
+                "the {database} URL has a parameter that is not known (is a ? in the password percent-encoded?): use {}",
                 known.join(", ")
+            )));
+        }
+        if matches!(&*name, "sslmode" | "ssl-mode")
+            && !modes.iter().any(|mode| mode.eq_ignore_ascii_case(&value))
+        {
+            return Err(InvalidUrl::new(format!(
+                "the {database} URL has an unknown {name}: use {}",
+                modes.join(", ")
             )));
         }
         let file = match &*name {
@@ -205,6 +226,12 @@ fn parameters(url: &str, database: &str, known: &[&str]) -> Result<ClientFiles, 
         }
     };
     Ok(ClientFiles { ca, identity })
+}
+
+fn names_mode(url: &str) -> bool {
+    let (_, query) = url.split_once('?').unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes())
+        .any(|(name, _)| matches!(&*name, "sslmode" | "ssl-mode"))
 }
 
 /// An authority that is named and not used would be false comfort: the drivers look at it only
