@@ -1,7 +1,7 @@
 //! A gRPC `UserStore` somewhere else: each call is forwarded.
 //!
 //! It knows whether a call can have reached the store. A call that certainly did not is
-//! [`NotReached`](crate::store::NotReached). A read whose connection was lost before the answer is
+//! [`NotReached`]. A read whose connection was lost before the answer is
 //! sent once more; a write never is, because a lost reply would turn into
 //! `email_address_already_used` or a false `user_not_found`.
 
