@@ -1,36 +1,36 @@
 //! The sidecar put together: from a configuration to bound listeners, to serving, to the end.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
     net::TcpListener,
+    sync::watch::{self, Receiver},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
+use tokio_stream::{Stream, StreamExt as _};
 use tracing::{info, warn};
 
 use crate::{
     action::ActionServer,
     admin::Admin,
+    descriptors,
     drain::Drain,
     endpoint::{self, Endpoint},
-    readiness::{Condition, Readiness},
-    server,
+    metrics::Metrics,
+    readiness::Readiness,
+    server::{self, Server},
     store::{self, Store},
-    tls,
+    tls::{self, ClientMaterial, Reloading, ServerMaterial},
+    watch::{log_migrations, store as watch_store, terms as watch_terms},
 };
 
 /// How long requests in hand may take to finish by default; below Kubernetes' 30 s.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How often the store is looked at.
-const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections to the admin listener: a few probes and whoever collects metrics.
+const ADMIN_CONNECTIONS: usize = 32;
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub tls: tls::ServerFiles,
     /// Which store, and how it is reached.
     pub store: StoreConfig,
+    /// How long connections are still accepted when the end is near.
+    pub drain_delay: Duration,
     /// From the signal to the end of the last request.
     pub drain_timeout: Duration,
 }
@@ -92,12 +94,12 @@ impl StoreConfig {
     }
 
     /// Opens the store: creates an SQLite file that is missing and brings its schema up; anything
-    /// else connects in the background.
+    /// else connects in the background. The TLS material towards it comes from `tls`.
     ///
     /// # Errors
     ///
     /// If the SQLite file cannot be used.
-    pub async fn open(&self) -> anyhow::Result<Store> {
+    async fn open(&self, tls: Option<Receiver<Arc<ClientMaterial>>>) -> anyhow::Result<Store> {
         match &self.url {
             store::Url::Sql(url) => {
                 let config = store::sql::Config {
@@ -115,23 +117,36 @@ impl StoreConfig {
                 Ok(Store::Sql(store))
             }
             store::Url::Remote(url) => {
-                let tls = match url.is_tls() {
-                    true => Some(Arc::new(tls::client_config(&self.tls)?)),
-                    false => None,
-                };
                 let config =
                     store::remote::Config { url: url.clone(), tls, store_timeout: self.timeout };
                 Ok(Store::Remote(Box::new(store::remote::RemoteStore::start(config)?)))
             }
         }
     }
+
+    /// The TLS material towards the store, if it needs any.
+    fn material(&self) -> Result<Option<Reloading<ClientMaterial>>, tls::TlsError> {
+        match &self.url {
+            store::Url::Remote(url) if url.is_tls() => Reloading::load(self.tls.clone()).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What may be asked of a running sidecar from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// To stop; the second time, at once.
+    Stop,
+    /// To read the TLS files again.
+    Reload,
 }
 
 /// A sidecar whose addresses are bound.
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    tls: rustls::ServerConfig,
+    tls: Reloading<ServerMaterial>,
     endpoint: TcpListener,
     admin: TcpListener,
 }
@@ -160,9 +175,13 @@ impl Config {
     /// # Errors
     ///
     /// In words, what is wrong.
-    pub fn check(&self) -> anyhow::Result<rustls::ServerConfig> {
-        let tls = tls::server_config(&self.tls).context("--tls-cert, --tls-key, --client-ca")?;
+    pub fn check(&self) -> anyhow::Result<Reloading<ServerMaterial>> {
+        let tls = Reloading::load(self.tls.clone())
+            .context("--tls-cert, --tls-key, --client-ca, --client-crl")?;
         self.store.check()?;
+        if self.drain_delay >= self.drain_timeout {
+            bail!("--drain-delay is part of --drain-timeout, and has to be shorter");
+        }
         if self.listen.port() != 0 && self.listen == self.admin_listen {
             bail!("--listen and --admin-listen name the same address: {}", self.listen);
         }
@@ -202,23 +221,37 @@ impl App {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown` resolves, then lets the requests in hand finish.
+    /// Serves until a signal to stop comes, then lets the requests in hand finish.
     ///
     /// # Errors
     ///
     /// If the store cannot be opened.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<Ended> {
+    pub async fn run(
+        self,
+        mut signals: impl Stream<Item = Signal> + Unpin,
+    ) -> anyhow::Result<Ended> {
         let Self { config, tls, endpoint, admin } = self;
         let endpoint_address = endpoint.local_addr()?;
         let admin_address = admin.local_addr()?;
-        warn_of_expiry(&config.tls.identity.certificate);
-        let store = config.store.open().await?;
-
+        let metrics = Arc::new(Metrics::new()?);
         let readiness = Readiness::default();
-        let condition = readiness.condition("store");
+        let (reload, reloads) = watch::channel(0);
         // Dropped, and so ended, with this function.
         let mut watches = JoinSet::new();
-        watches.spawn(watch_store(store.clone(), config.store.clone(), condition));
+
+        let callers = tls.subscribe();
+        let condition = Some(readiness.condition("certificates"));
+        watches.spawn(watch_terms(callers.clone(), condition, Arc::clone(&metrics)));
+        watches.spawn(tls.follow(reloads.clone(), Arc::clone(&metrics)));
+        let store_tls = config.store.material()?;
+        let store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)).await?;
+        if let Some(store_tls) = store_tls {
+            watches.spawn(watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics)));
+            watches.spawn(store_tls.follow(reloads, Arc::clone(&metrics)));
+        }
+        let condition = readiness.condition("store");
+        let migrate = config.store.migrate;
+        watches.spawn(watch_store(store.clone(), migrate, condition, Arc::clone(&metrics)));
         if let (Store::Sql(sql), Some(file)) = (&store, &config.store.file) {
             watches.spawn(sql.clone().follow_url_file(file.clone()));
         }
@@ -226,41 +259,81 @@ impl App {
         let actions =
             ActionServer::new(store.user_store()).with_store_timeout(config.store.timeout);
         let drain = Drain::default();
-        let service = Endpoint::new(config.endpoint, actions.clone(), drain.clone());
-        drain.spawn(server::serve(
-            endpoint,
-            Some(Arc::new(tls)),
-            service,
-            config.server,
-            drain.clone(),
-        ));
+        let max_connections = descriptors::connections_that_fit(config.server.max_connections);
+        let server = Server {
+            tls: Some(callers),
+            service: Endpoint::new(
+                config.endpoint,
+                actions.clone(),
+                Arc::clone(&metrics),
+                drain.clone(),
+            ),
+            config: server::Config { max_connections, ..config.server },
+            metrics: Some(Arc::clone(&metrics)),
+            drain: drain.clone(),
+        };
+        drain.spawn(server.serve(endpoint));
         // Probes are answered to the last: the admin listener is no part of the drain.
         let admin_drain = Drain::default();
-        let probes = Admin::new(readiness.clone());
-        admin_drain.spawn(server::serve(admin, None, probes, config.server, admin_drain.clone()));
+        let server = Server {
+            tls: None,
+            service: Admin { readiness, metrics, drain: drain.clone() },
+            config: server::Config {
+                max_connections: ADMIN_CONNECTIONS,
+                ..server::Config::default()
+            },
+            metrics: None,
+            drain: admin_drain.clone(),
+        };
+        admin_drain.spawn(server.serve(admin));
         info!(endpoint = %endpoint_address, admin = %admin_address, "listening");
 
-        shutdown.await;
+        let mut stopped = async || {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Signal::Stop => return,
+                    Signal::Reload => reload.send_modify(|requests| *requests += 1),
+                }
+            }
+            // Nobody is left to ask for anything.
+            std::future::pending().await
+        };
+        stopped().await;
 
-        info!(
-            timeout = %humantime::format_duration(config.drain_timeout),
-            "draining: no more connections, and the requests in hand are finished"
-        );
-        watches.abort_all();
-        readiness.condition("drain").lacks("the sidecar is stopping");
         let deadline = Instant::now() + config.drain_timeout;
-        let drained = drain.run(config.drain_timeout).await
+        let delayed = drain.begin() + config.drain_delay;
+        info!(
+            delay = %humantime::format_duration(config.drain_delay),
+            timeout = %humantime::format_duration(config.drain_timeout),
+            "draining: connections are accepted for the delay, and the requests in hand are finished"
+        );
+        let impatient = tokio::select! {
+            () = sleep_until(delayed.min(deadline)) => false,
+            () = stopped() => true,
+        };
+        watches.abort_all();
+        let over = async {
+            if !impatient {
+                tokio::select! {
+                    () = sleep_until(deadline) => {}
+                    () = stopped() => {}
+                }
+            }
+        };
+        let drained = drain.finish(over).await
             // Writes whose callers have gone.
             && timeout_at(deadline, actions.finish()).await.is_ok();
         if let Store::Sql(store) = &store {
             store.close(deadline.saturating_duration_since(Instant::now())).await;
         }
-        admin_drain.run(Duration::ZERO).await;
+        admin_drain.finish_within(Duration::ZERO).await;
         if drained {
             info!("stopped");
             Ok(Ended::Drained)
         } else {
-            warn!("stopped; requests that took longer than --drain-timeout were cut off");
+            warn!(
+                "stopped; requests that took longer than --drain-timeout, or than the second signal, were cut off"
+            );
             Ok(Ended::Cut)
         }
     }
@@ -270,52 +343,4 @@ async fn listen(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener
     TcpListener::bind(address)
         .await
         .with_context(|| format!("{option}: cannot listen on {address}"))
-}
-
-/// Says which migrations were applied.
-pub(crate) fn log_migrations(applied: &[String]) {
-    for migration in applied {
-        info!(migration, "the schema was brought up");
-    }
-}
-
-fn warn_of_expiry(certificate: &Path) {
-    let now = std::time::SystemTime::now();
-    if tls::validity(certificate).is_ok_and(|validity| !validity.contains(now)) {
-        warn!(file = %certificate.display(), "the server certificate is not valid now; callers will refuse it");
-    }
-}
-
-/// Brings the schema up, if that was asked for, and keeps the store's condition up to date.
-async fn watch_store(store: Store, config: StoreConfig, condition: Condition) {
-    let mut migrate = config.migrate;
-    loop {
-        let mut migrated = Ok(());
-        if let Store::Sql(sql) = &store
-            && migrate
-        {
-            migrated = match sql.migrate_up().await {
-                Ok(applied) => {
-                    migrate = false;
-                    log_migrations(&applied);
-                    Ok(())
-                }
-                Err(error) => Err(format!("the schema cannot be brought up: {error}")),
-            };
-        }
-        let checked = match migrated {
-            Ok(()) => store.check().await,
-            Err(reason) => Err(reason),
-        };
-        match checked {
-            Ok(()) if condition.is_met() => info!("the store is ready"),
-            Ok(()) => {}
-            Err(reason) => {
-                if condition.lacks(&*reason) {
-                    warn!(reason, "the store is not ready");
-                }
-            }
-        }
-        tokio::time::sleep(STORE_CHECK_INTERVAL).await;
-    }
 }

@@ -64,7 +64,8 @@ impl Files {
 
     /// What the endpoint needs of them.
     pub fn server_files(&self) -> ServerFiles {
-        ServerFiles { identity: self.server.clone(), client_ca: self.ca.clone() }
+        let (identity, client_ca) = (self.server.clone(), self.ca.clone());
+        ServerFiles { identity, client_ca, client_crl: None }
     }
 
     /// Whether the certificates can be used, now and for a while.

@@ -18,7 +18,7 @@
 //! | [`store`] | a URL to a store: [`store::sql`] bundled, [`store::remote`] over gRPC |
 //! | [`served`] | the bundled store as a gRPC server |
 //! | [`proto`] | the code generated from the contract |
-//! | [`admin`], [`readiness`], [`telemetry`] | what operators see |
+//! | [`admin`], [`metrics`], [`readiness`], [`telemetry`] | what operators see |
 //! | [`app`] | configuration to bound listeners to serving to the end |
 //! | [`cli`], [`dev`] | the commands |
 //!
@@ -29,9 +29,11 @@ pub mod admin;
 pub mod app;
 pub mod authz;
 pub mod cli;
+mod descriptors;
 pub mod dev;
 pub mod drain;
 pub mod endpoint;
+pub mod metrics;
 pub mod proto;
 pub mod readiness;
 pub mod served;
@@ -40,3 +42,4 @@ pub mod store;
 mod stream;
 pub mod telemetry;
 pub mod tls;
+mod watch;

@@ -13,6 +13,10 @@ impl Invocation for DeleteUserRequest {
         Ok(Self { action_invocation_id, user_id: arguments.string("user_id")? })
     }
 
+    fn written_user(&self) -> Option<&str> {
+        Some(&self.user_id)
+    }
+
     async fn call(
         self,
         store: &dyn UserStore,

@@ -2,13 +2,13 @@
 //!
 //! `faroe-endpoint`, section 3; `user-store`, "Errors".
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use thiserror::Error;
 use tonic::{Code, Status};
 
 use super::Action;
-use crate::store::NotReached;
+use crate::store::{NotReached, Unanswered};
 
 /// The error codes that an action may give. No other exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,12 +77,34 @@ pub enum Failure {
         /// The action.
         action: Action,
     },
-    /// The store did not answer in time. Whether it acted is not known.
-    #[error("the store did not answer within {}", humantime::format_duration(*.0))]
-    Timeout(Duration),
+    /// The call was sent and not answered. Whether the store acted is not known.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
     /// The call ended without an answer, by a fault of this program.
     #[error("the call of the store was broken off")]
     BrokenOff,
+}
+
+impl Failure {
+    /// The code with which the call ended, as far as there is one.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Status { code, .. } | Self::UnexpectedStatus { code, .. } => *code,
+            Self::Reply { .. } => Code::Ok,
+            Self::Unanswered(Unanswered::ConnectionLost(_)) => Code::Unavailable,
+            Self::Unanswered(Unanswered::DeadlinePassed) => Code::DeadlineExceeded,
+            Self::BrokenOff => Code::Unknown,
+        }
+    }
+
+    /// What of the contract the store broke, if it did.
+    pub fn violation(&self) -> Option<&'static str> {
+        match self {
+            Self::UnexpectedStatus { .. } => Some("status"),
+            Self::Reply { check, .. } => Some(check),
+            Self::Status { .. } | Self::Unanswered(_) | Self::BrokenOff => None,
+        }
+    }
 }
 
 /// The result of a call that did not succeed.
@@ -100,6 +122,9 @@ impl CallError {
         if let Some(not_reached) = NotReached::of_status(status) {
             return Self::NotReached(not_reached.clone());
         }
+        if let Some(unanswered) = Unanswered::of_status(status) {
+            return Self::unanswered(unanswered.clone());
+        }
         let code = status.code();
         let error_code = match code {
             Code::AlreadyExists if action.sets_email_address() => {
@@ -116,6 +141,15 @@ impl CallError {
         Self::Failed(error_code, Failure::Status { code, message: shortened(status.message()) })
     }
 
+    pub(super) fn unanswered(unanswered: Unanswered) -> Self {
+        Self::Failed(ErrorCode::InternalError, unanswered.into())
+    }
+
+    /// Whether it says that the store is away, and nothing of what the store answered.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::NotReached(_) | Self::Failed(_, Failure::Unanswered(_)))
+    }
+
     /// A reply that failed a check.
     pub(super) fn of_reply(action: Action, check: &'static str) -> Self {
         Self::Failed(ErrorCode::InternalError, Failure::Reply { check, action })
@@ -129,7 +163,7 @@ fn shortened(message: &str) -> String {
 }
 
 /// The code as gRPC writes it.
-fn code_name(code: Code) -> &'static str {
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

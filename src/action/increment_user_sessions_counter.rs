@@ -17,6 +17,10 @@ impl Invocation for IncrementUserSessionsCounterRequest {
         })
     }
 
+    fn written_user(&self) -> Option<&str> {
+        Some(&self.user_id)
+    }
+
     async fn call(
         self,
         store: &dyn UserStore,

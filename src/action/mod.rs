@@ -29,11 +29,10 @@ use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
-use tracing::{info, warn};
 
 use self::{error::CallError, wire::Members};
 pub use self::{
-    error::{ErrorCode, Failure},
+    error::{ErrorCode, Failure, code_name},
     invocation_id::ActionInvocationId,
     wire::{BadRequest, Member},
 };
@@ -43,7 +42,7 @@ use crate::{
         IncrementUserSessionsCounterRequest, UpdateUserEmailAddressRequest,
         UpdateUserPasswordHashRequest, User, user_store_server::UserStore,
     },
-    store::{Deadline, NotReached},
+    store::{Breaker, Deadline, NotReached, Unanswered},
 };
 
 /// How long a store may take by default, all attempts together.
@@ -93,6 +92,19 @@ impl Action {
         }
     }
 
+    /// The method of the store that it calls. `user-store`, "Service".
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::CreateUser => "CreateUser",
+            Self::GetUser => "GetUser",
+            Self::GetUserByEmailAddress => "GetUserByEmailAddress",
+            Self::UpdateUserEmailAddress => "UpdateUserEmailAddress",
+            Self::UpdateUserPasswordHash => "UpdateUserPasswordHash",
+            Self::IncrementUserSessionsCounter => "IncrementUserSessionsCounter",
+            Self::DeleteUser => "DeleteUser",
+        }
+    }
+
     /// Whether the action changes nothing.
     pub const fn is_read(self) -> bool {
         matches!(self, Self::GetUser | Self::GetUserByEmailAddress)
@@ -122,6 +134,10 @@ pub struct Resolution {
     pub action: Action,
     /// The ID of this invocation, which is also in the body.
     pub action_invocation_id: ActionInvocationId,
+    /// The user that a write named by ID, or created.
+    pub user_id: Option<String>,
+    /// How long the call of the store took.
+    pub store_time: Duration,
     /// The error code, if the action failed.
     pub error_code: Option<ErrorCode>,
     /// What lies behind the error code, for the operator's log.
@@ -159,6 +175,8 @@ pub enum NotInvoked {
         action: Action,
         /// The ID of this invocation.
         action_invocation_id: ActionInvocationId,
+        /// How long it was tried; nothing, where the store is known to be away.
+        store_time: Option<Duration>,
         /// What stood in the way.
         #[source]
         source: NotReached,
@@ -196,6 +214,7 @@ pub enum NotInvoked {
 #[derive(Clone)]
 pub struct ActionServer {
     store: Arc<dyn UserStore>,
+    breaker: Breaker,
     store_timeout: Duration,
     writes: TaskTracker,
 }
@@ -211,7 +230,12 @@ impl fmt::Debug for ActionServer {
 impl ActionServer {
     /// A server that gives the store [`DEFAULT_STORE_TIMEOUT`] for each call.
     pub fn new(store: Arc<dyn UserStore>) -> Self {
-        Self { store, store_timeout: DEFAULT_STORE_TIMEOUT, writes: TaskTracker::new() }
+        Self {
+            store,
+            breaker: Breaker::default(),
+            store_timeout: DEFAULT_STORE_TIMEOUT,
+            writes: TaskTracker::new(),
+        }
     }
 
     /// Sets how long the store may take for a call, all attempts together.
@@ -230,27 +254,27 @@ impl ActionServer {
     /// [`NotInvoked`], if the request is wrong or the store could not be reached. An action that
     /// was invoked and failed is a [`Resolution`] with an error code.
     pub async fn resolve(&self, body: &[u8]) -> Result<Resolution, NotInvoked> {
-        let invocation = Members::of_body(body)?;
-        let action =
-            Action::from_name(&invocation.string("action")?).ok_or(BadRequest::UnknownAction)?;
-        let arguments = invocation.object("arguments")?;
-        match action {
-            Action::CreateUser => self.invoke::<CreateUserRequest>(&arguments).await,
-            Action::GetUser => self.invoke::<GetUserRequest>(&arguments).await,
-            Action::GetUserByEmailAddress => {
-                self.invoke::<GetUserByEmailAddressRequest>(&arguments).await
-            }
-            Action::UpdateUserEmailAddress => {
-                self.invoke::<UpdateUserEmailAddressRequest>(&arguments).await
-            }
-            Action::UpdateUserPasswordHash => {
-                self.invoke::<UpdateUserPasswordHashRequest>(&arguments).await
-            }
-            Action::IncrementUserSessionsCounter => {
-                self.invoke::<IncrementUserSessionsCounterRequest>(&arguments).await
-            }
-            Action::DeleteUser => self.invoke::<DeleteUserRequest>(&arguments).await,
+        self.resolve_then(body, |_| {}).await
+    }
+
+    /// The same, and calls `ended` with the result as soon as it is there; for a write also if this
+    /// future was dropped meanwhile. Whoever logs an invocation, counts it, or holds something for
+    /// its time does it there. A read that was dropped drops `ended` uncalled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::resolve`].
+    pub async fn resolve_then<E>(&self, body: &[u8], ended: E) -> Result<Resolution, NotInvoked>
+    where
+        E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
+    {
+        // A write takes it along into a task of its own.
+        let mut ended = Some(ended);
+        let result = self.dispatch(body, &mut ended).await;
+        if let Some(ended) = ended {
+            ended(&result);
         }
+        result
     }
 
     /// Waits for the writes whose callers have gone. No new ones may be started.
@@ -259,82 +283,152 @@ impl ActionServer {
         self.writes.wait().await;
     }
 
-    async fn invoke<I: Invocation>(
+    async fn dispatch<E>(
+        &self,
+        body: &[u8],
+        ended: &mut Option<E>,
+    ) -> Result<Resolution, NotInvoked>
+    where
+        E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
+    {
+        let invocation = Members::of_body(body)?;
+        let action =
+            Action::from_name(&invocation.string("action")?).ok_or(BadRequest::UnknownAction)?;
+        let arguments = invocation.object("arguments")?;
+        match action {
+            Action::CreateUser => self.invoke::<CreateUserRequest, E>(&arguments, ended).await,
+            Action::GetUser => self.invoke::<GetUserRequest, E>(&arguments, ended).await,
+            Action::GetUserByEmailAddress => {
+                self.invoke::<GetUserByEmailAddressRequest, E>(&arguments, ended).await
+            }
+            Action::UpdateUserEmailAddress => {
+                self.invoke::<UpdateUserEmailAddressRequest, E>(&arguments, ended).await
+            }
+            Action::UpdateUserPasswordHash => {
+                self.invoke::<UpdateUserPasswordHashRequest, E>(&arguments, ended).await
+            }
+            Action::IncrementUserSessionsCounter => {
+                self.invoke::<IncrementUserSessionsCounterRequest, E>(&arguments, ended).await
+            }
+            Action::DeleteUser => self.invoke::<DeleteUserRequest, E>(&arguments, ended).await,
+        }
+    }
+
+    async fn invoke<I: Invocation, E>(
         &self,
         arguments: &Members<'_>,
-    ) -> Result<Resolution, NotInvoked> {
+        ended: &mut Option<E>,
+    ) -> Result<Resolution, NotInvoked>
+    where
+        E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
+    {
         let id = ActionInvocationId::generate().map_err(NotInvoked::NoRandomness)?;
         let invocation = I::decode(arguments, id.to_string())?;
-        let result = if I::ACTION.is_read() {
-            call(Arc::clone(&self.store), invocation, self.store_timeout).await
-        } else {
-            let call = call(Arc::clone(&self.store), invocation, self.store_timeout);
-            let (answer, answered) = oneshot::channel();
-            let action_invocation_id = id.clone();
-            self.writes.spawn(async move {
-                // Nobody is left to answer, and so nobody else to say what became of it.
-                if let Err(result) = answer.send(call.await) {
-                    log_abandoned(I::ACTION, &action_invocation_id, &result);
-                }
-            });
-            answered.await.unwrap_or_else(|_| {
-                Err(CallError::Failed(ErrorCode::InternalError, Failure::BrokenOff))
-            })
+        let call = Call {
+            id,
+            invocation,
+            store: Arc::clone(&self.store),
+            breaker: self.breaker.clone(),
+            timeout: self.store_timeout,
         };
-        let (body, error_code, failure) = match result {
-            Ok(user) => (answer::success(&id, user.as_ref()), None, None),
-            Err(CallError::Failed(code, failure)) => {
-                (answer::error(&id, code), Some(code), Some(failure))
+        if I::ACTION.is_read() {
+            return call.resolve().await;
+        }
+        let ended = ended.take();
+        let broken_off = call.broken_off();
+        let (answer, answered) = oneshot::channel();
+        self.writes.spawn(async move {
+            let result = call.resolve().await;
+            if let Some(ended) = ended {
+                ended(&result);
             }
-            Err(CallError::NotReached(source)) => {
-                return Err(NotInvoked::StoreNotReached {
-                    action: I::ACTION,
-                    action_invocation_id: id,
-                    source,
-                });
-            }
-        };
-        let body = ResponseBody(Bytes::from(body));
-        Ok(Resolution { body, action: I::ACTION, action_invocation_id: id, error_code, failure })
+            // Where nobody is left to answer, `ended` has said what became of it.
+            let _ = answer.send(result);
+        });
+        answered.await.unwrap_or(Ok(broken_off))
     }
 }
 
-fn log_abandoned(
-    action: Action,
-    action_invocation_id: &ActionInvocationId,
-    result: &Result<Option<User>, CallError>,
-) {
-    let action = action.as_str();
-    let action_invocation_id = action_invocation_id.as_str();
-    match result {
-        Ok(_) => {
-            info!(action, action_invocation_id, outcome = "ok", "invoked; the caller has gone")
-        }
-        Err(CallError::Failed(code, failure)) if code.is_the_stores_word() => {
-            let outcome = code.as_str();
-            info!(action, action_invocation_id, outcome, %failure, "invoked; the caller has gone");
-        }
-        Err(CallError::Failed(code, failure)) => {
-            let outcome = code.as_str();
-            warn!(action, action_invocation_id, outcome, %failure, "invoked; the caller has gone");
-        }
-        Err(CallError::NotReached(reason)) => {
-            warn!(action, action_invocation_id, %reason, "not invoked; the caller has gone");
-        }
-    }
-}
-
-/// One call of the store, within `timeout`.
-async fn call<I: Invocation>(
-    store: Arc<dyn UserStore>,
+/// One call of the store.
+struct Call<I> {
+    id: ActionInvocationId,
     invocation: I,
+    store: Arc<dyn UserStore>,
+    breaker: Breaker,
     timeout: Duration,
-) -> Result<Option<User>, CallError> {
-    let deadline = Instant::now() + timeout;
-    let call = invocation.call(&*store, Deadline(deadline));
-    tokio::time::timeout_at(deadline, call).await.unwrap_or_else(|_| {
-        Err(CallError::Failed(ErrorCode::InternalError, Failure::Timeout(timeout)))
-    })
+}
+
+impl<I: Invocation> Call<I> {
+    /// Makes the call, and the answer from what comes of it.
+    async fn resolve(self) -> Result<Resolution, NotInvoked> {
+        let Self { id, invocation, store, breaker, timeout } = self;
+        let not_reached = |id, store_time, source| NotInvoked::StoreNotReached {
+            action: I::ACTION,
+            action_invocation_id: id,
+            store_time,
+            source,
+        };
+        let admitted = match breaker.admit() {
+            Ok(admitted) => admitted,
+            Err(source) => return Err(not_reached(id, None, source)),
+        };
+        let start = Instant::now();
+        let deadline = start + timeout;
+        let written_user = invocation.written_user().map(str::to_owned);
+        let call = invocation.call(&*store, Deadline(deadline));
+        let result = tokio::time::timeout_at(deadline, call)
+            .await
+            .unwrap_or_else(|_| Err(CallError::unanswered(Unanswered::DeadlinePassed)));
+        let store_time = start.elapsed();
+        match &result {
+            Err(error) if error.is_absence() => admitted.failed(),
+            _ => admitted.answered(),
+        }
+        match result {
+            Ok(user) => Ok(Resolution {
+                body: ResponseBody(answer::success(&id, user.as_ref()).into()),
+                action: I::ACTION,
+                action_invocation_id: id,
+                user_id: match I::ACTION {
+                    Action::CreateUser => user.map(|user| user.id),
+                    _ => written_user,
+                },
+                store_time,
+                error_code: None,
+                failure: None,
+            }),
+            Err(CallError::Failed(code, failure)) => {
+                Ok(failed(I::ACTION, id, written_user, store_time, code, failure))
+            }
+            Err(CallError::NotReached(source)) => Err(not_reached(id, Some(store_time), source)),
+        }
+    }
+
+    /// What is answered if the call ends by a fault of this program.
+    fn broken_off(&self) -> Resolution {
+        let user_id = self.invocation.written_user().map(str::to_owned);
+        let code = ErrorCode::InternalError;
+        failed(I::ACTION, self.id.clone(), user_id, Duration::ZERO, code, Failure::BrokenOff)
+    }
+}
+
+fn failed(
+    action: Action,
+    id: ActionInvocationId,
+    user_id: Option<String>,
+    store_time: Duration,
+    code: ErrorCode,
+    failure: Failure,
+) -> Resolution {
+    Resolution {
+        body: ResponseBody(answer::error(&id, code).into()),
+        action,
+        action_invocation_id: id,
+        user_id,
+        store_time,
+        error_code: Some(code),
+        failure: Some(failure),
+    }
 }
 
 /// One action: what it decodes to is the request of its method.
@@ -343,6 +437,11 @@ trait Invocation: Sized + Send + 'static {
 
     /// Reads the arguments.
     fn decode(arguments: &Members<'_>, action_invocation_id: String) -> Result<Self, BadRequest>;
+
+    /// The user that the arguments of a write name by ID.
+    fn written_user(&self) -> Option<&str> {
+        None
+    }
 
     /// Calls the method and checks the reply; the user is there if the action has that value.
     fn call(

@@ -18,6 +18,10 @@ impl Invocation for UpdateUserEmailAddressRequest {
         })
     }
 
+    fn written_user(&self) -> Option<&str> {
+        Some(&self.user_id)
+    }
+
     async fn call(
         self,
         store: &dyn UserStore,

@@ -20,6 +20,10 @@ impl Invocation for UpdateUserPasswordHashRequest {
         })
     }
 
+    fn written_user(&self) -> Option<&str> {
+        Some(&self.user_id)
+    }
+
     async fn call(
         self,
         store: &dyn UserStore,

@@ -1,6 +1,6 @@
 //! `dev`: everything on one machine.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 
@@ -9,7 +9,7 @@ use super::{
     options::{Log, address, default_admin_address},
     print_line,
     serve::ended,
-    shutdown_signal,
+    signals,
 };
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
@@ -39,7 +39,7 @@ pub(super) struct Options {
         value_parser = address
     )]
     listen: SocketAddr,
-    /// Address of the admin listener, plain HTTP: /livez, /readyz [default: 127.0.0.1:9090; in a
+    /// Address of the admin listener, plain HTTP: /livez, /readyz, /metrics [default: 127.0.0.1:9090; in a
     /// pod 0.0.0.0:9090]
     #[arg(
         long,
@@ -68,6 +68,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         path: "/".to_owned(),
         max_body: endpoint::DEFAULT_MAX_BODY,
         request_timeout: endpoint::DEFAULT_REQUEST_TIMEOUT,
+        max_in_flight: endpoint::DEFAULT_MAX_IN_FLIGHT,
         allow: AllowList::new(vec![dev::CLIENT.parse().map_err(Failure::usage)?]),
     };
     let path = endpoint.path.clone();
@@ -86,6 +87,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
             migrate: true,
             insecure: false,
         },
+        drain_delay: Duration::ZERO,
         drain_timeout: DEFAULT_DRAIN_TIMEOUT,
     };
     if options.store.is_some() {
@@ -94,7 +96,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     let users = config.store.url.kind();
     let made = dev::prepare(&options.dir).map_err(Failure::Failed)?;
     block_on(async {
-        let shutdown = shutdown_signal().map_err(Failure::failed)?;
+        let signals = signals().map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         let address = app.endpoint_address().map_err(Failure::failed)?;
         print_line(&format!(
@@ -103,6 +105,6 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
             options.dir.display(),
             dev::curl_lines(&files, address, &path),
         ))?;
-        ended(app.run(shutdown).await.map_err(Failure::Failed)?)
+        ended(app.run(signals).await.map_err(Failure::Failed)?)
     })
 }

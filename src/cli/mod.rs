@@ -3,8 +3,11 @@
 //! `interface`. Every flag has an environment variable that says the same; `--help` is the
 //! reference. An error is one line, and a password in a URL is in none of them.
 
+mod admin;
 mod check;
 mod dev;
+mod drain;
+mod health;
 mod migrate;
 mod options;
 mod proto;
@@ -22,8 +25,12 @@ use clap::{
     error::{ContextKind, ErrorKind},
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::{Stream, StreamExt as _, wrappers::SignalStream};
 
-use crate::{app::StartError, tls};
+use crate::{
+    app::{Signal, StartError},
+    tls,
+};
 
 /// A user server for Faroe: action invocations over mutual TLS, answered by the bundled SQL store
 /// or by any gRPC UserStore.
@@ -50,6 +57,12 @@ enum Command {
     /// Reads the whole configuration as serve would, certificates included, says what is wrong, and
     /// serves nothing.
     Check(serve::Options),
+    /// Asks /livez of a running sidecar, or /readyz; exits 0 if the answer is 200, for images
+    /// without a shell.
+    Health(health::Options),
+    /// Tells a running sidecar on this host to start draining without stopping: it is no longer
+    /// ready, and sends its callers elsewhere; for preStop.
+    Drain(drain::Options),
 }
 
 /// Why a command did not do what it should.
@@ -94,6 +107,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Store(options) => store::run(options),
         Command::Proto => proto::run(),
         Command::Check(options) => check::run(options),
+        Command::Health(options) => health::run(options),
+        Command::Drain(options) => drain::run(options),
     };
     let (error, code) = match result {
         Ok(code) => return code,
@@ -182,16 +197,12 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<
     result
 }
 
-/// Resolves at the first SIGTERM or SIGINT; to be made before anybody could send one.
-fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
+/// SIGTERM and SIGINT to stop, SIGHUP to reload; to be made before anybody could send one.
+fn signals() -> io::Result<impl Stream<Item = Signal> + Unpin + Send> {
+    let of = |kind| io::Result::Ok(SignalStream::new(signal(kind)?));
+    let stop = of(SignalKind::terminate())?.merge(of(SignalKind::interrupt())?);
+    let reload = of(SignalKind::hangup())?;
+    Ok(stop.map(|()| Signal::Stop).merge(reload.map(|()| Signal::Reload)))
 }
 
 #[cfg(test)]

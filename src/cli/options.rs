@@ -111,6 +111,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration that may be none at all.
+pub(super) fn duration_or_none(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Ok(Duration::ZERO),
+        _ => duration(text),
+    }
+}
+
 /// A size in bytes, such as `64KiB`.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     let wrong = || "is no size of 1 byte to 32MiB, such as 64KiB".to_owned();
@@ -159,6 +167,9 @@ mod tests {
         for wrong in ["", "10", "0s", "-1s", "2days", "x"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(duration_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_none("1s"), Ok(Duration::from_secs(1)));
+        assert!(duration_or_none("1").is_err());
         assert_eq!(size("64KiB"), Ok(65_536));
         assert_eq!(size("1MiB"), Ok(1 << 20));
         assert_eq!(size("512"), Ok(512));

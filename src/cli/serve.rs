@@ -7,8 +7,11 @@ use clap::{Args, builder::BoolishValueParser};
 
 use super::{
     Failure, block_on,
-    options::{Database, Log, StoreUrl, address, default_admin_address, duration, path, size},
-    shutdown_signal,
+    options::{
+        Database, Log, StoreUrl, address, default_admin_address, duration, duration_or_none, path,
+        size,
+    },
+    signals,
 };
 use crate::{
     app::{App, Config, Ended, StoreConfig},
@@ -40,6 +43,10 @@ pub(super) struct Options {
     /// Authorities that client certificates must chain to: PEM
     #[arg(long, env = "FAROE_SIDECAR_CLIENT_CA", value_name = "FILE")]
     client_ca: PathBuf,
+    /// Revocation lists for client certificates: PEM. With them, a certificate of a chain that no
+    /// list covers is refused, and so is one whose list is no longer in force
+    #[arg(long, env = "FAROE_SIDECAR_CLIENT_CRL", value_name = "FILE")]
+    client_crl: Option<PathBuf>,
     /// Who may call, once for each or separated by commas: dns:NAME, uri:URI, spki:sha256/BASE64
     /// with * for one whole label or path segment and ** for one or more; any for every certificate
     /// of the authorities
@@ -51,7 +58,7 @@ pub(super) struct Options {
         value_delimiter = ','
     )]
     allow_client: Vec<AllowedClient>,
-    /// Address of the admin listener, plain HTTP: /livez, /readyz [default: 127.0.0.1:9090; in a
+    /// Address of the admin listener, plain HTTP: /livez, /readyz, /metrics [default: 127.0.0.1:9090; in a
     /// pod 0.0.0.0:9090]
     #[arg(
         long,
@@ -111,6 +118,42 @@ pub(super) struct Options {
         value_parser = duration
     )]
     request_timeout: Duration,
+    /// Connections at once; above it they are closed. Those that have not shown a certificate yet
+    /// may be half of them
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_MAX_CONNECTIONS",
+        value_name = "NUMBER",
+        default_value = "10000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    max_connections: u32,
+    /// Requests that are received and resolved at once; above it they get 503
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_MAX_IN_FLIGHT",
+        value_name = "NUMBER",
+        default_value = "1024",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    max_in_flight: u32,
+    /// Streams of one HTTP/2 connection at once
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_MAX_STREAMS",
+        value_name = "NUMBER",
+        default_value = "256",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    max_streams: u32,
+    /// Requests of one connection, which is renewed then [default: any number]
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_MAX_REQUESTS_PER_CONNECTION",
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    max_requests_per_connection: Option<u64>,
     /// Time for a TLS handshake
     #[arg(
         long,
@@ -139,6 +182,16 @@ pub(super) struct Options {
         value_parser = duration
     )]
     idle_timeout: Duration,
+    /// Time that the listener still accepts and serves after the signal to stop, so that load
+    /// balancers notice; part of --drain-timeout
+    #[arg(
+        long,
+        env = "FAROE_SIDECAR_DRAIN_DELAY",
+        value_name = "DURATION",
+        default_value = "0s",
+        value_parser = duration_or_none
+    )]
+    drain_delay: Duration,
     /// Time for the requests in hand to finish, from the signal to stop
     #[arg(
         long,
@@ -180,16 +233,21 @@ impl Options {
                 path: self.path,
                 max_body: self.max_body,
                 request_timeout: self.request_timeout,
+                max_in_flight: count(self.max_in_flight),
                 allow: AllowList::new(self.allow_client),
             },
             server: server::Config {
+                max_connections: count(self.max_connections),
                 handshake_timeout: self.handshake_timeout,
                 header_timeout: self.header_timeout,
                 idle_timeout: self.idle_timeout,
+                max_streams: self.max_streams,
+                max_requests_per_connection: self.max_requests_per_connection,
             },
             tls: ServerFiles {
                 identity: IdentityFiles { certificate: self.tls_cert, key: self.tls_key },
                 client_ca: self.client_ca,
+                client_crl: self.client_crl,
             },
             store: StoreConfig {
                 url,
@@ -200,18 +258,24 @@ impl Options {
                 migrate: self.migrate,
                 insecure: self.insecure_store,
             },
+            drain_delay: self.drain_delay,
             drain_timeout: self.drain_timeout,
         })
     }
+}
+
+/// A number as the program counts.
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     options.log.start();
     let config = options.resolve().map_err(Failure::Usage)?;
     block_on(async {
-        let shutdown = shutdown_signal().map_err(Failure::failed)?;
+        let signals = signals().map_err(Failure::failed)?;
         let app = App::bind(config).await?;
-        ended(app.run(shutdown).await.map_err(Failure::Failed)?)
+        ended(app.run(signals).await.map_err(Failure::Failed)?)
     })
 }
 
@@ -231,7 +295,7 @@ mod tests {
     use crate::{
         action::DEFAULT_STORE_TIMEOUT,
         app::DEFAULT_DRAIN_TIMEOUT,
-        endpoint::{DEFAULT_MAX_BODY, DEFAULT_REQUEST_TIMEOUT},
+        endpoint::{DEFAULT_MAX_BODY, DEFAULT_MAX_IN_FLIGHT, DEFAULT_REQUEST_TIMEOUT},
     };
 
     #[derive(Debug, clap::Parser)]
@@ -256,6 +320,7 @@ mod tests {
         ]);
         let config = serve.options.resolve().unwrap();
         assert_eq!(config.endpoint.max_body, DEFAULT_MAX_BODY);
+        assert_eq!(config.endpoint.max_in_flight, DEFAULT_MAX_IN_FLIGHT);
         assert_eq!(config.endpoint.request_timeout, DEFAULT_REQUEST_TIMEOUT);
         assert_eq!(config.store.timeout, DEFAULT_STORE_TIMEOUT);
         assert_eq!(config.drain_timeout, DEFAULT_DRAIN_TIMEOUT);

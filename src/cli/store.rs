@@ -4,18 +4,20 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::anyhow;
 use clap::{Args, builder::BoolishValueParser};
+use tokio_stream::StreamExt as _;
 
 use super::{
     Failure, block_on,
     options::{Database, Log, StoreUrl},
-    shutdown_signal,
+    signals,
 };
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
-    app::{DEFAULT_DRAIN_TIMEOUT, log_migrations},
+    app::{DEFAULT_DRAIN_TIMEOUT, Signal},
     served::{self, Bound, Listen},
     store::sql::{SqlStore, Url},
     tls::{IdentityFiles, ServerFiles},
+    watch::log_migrations,
 };
 
 #[derive(Debug, Args)]
@@ -61,6 +63,7 @@ impl Options {
                 key: self.tls_key.clone()?,
             },
             client_ca: self.client_ca.clone()?,
+            client_crl: None,
         })
     }
 
@@ -89,7 +92,8 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         .transpose()
         .map_err(Failure::usage)?;
     block_on(async {
-        let shutdown = shutdown_signal().map_err(Failure::failed)?;
+        let mut signals = signals().map_err(Failure::failed)?;
+        let shutdown = async move { while signals.next().await == Some(Signal::Reload) {} };
         let bound = Bound::bind(&options.listen).await.map_err(Failure::Failed)?;
         let store = SqlStore::open(&url, &options.database.config()).map_err(Failure::failed)?;
         if let Url::Sqlite(_) = url {

@@ -8,14 +8,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 /// The activity of one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
-    phase: Mutex<Phase>,
+    state: Mutex<State>,
+    counted: Notify,
     /// On HTTP/2, bytes without a request are the protocol's own business.
     http2: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Requests so far.
+    requests: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -27,17 +38,34 @@ enum Phase {
 
 impl Activity {
     pub(super) fn start(http2: bool) -> Arc<Self> {
-        Arc::new(Self { phase: Mutex::new(Phase::Idle { since: Instant::now() }), http2 })
+        let state = State { phase: Phase::Idle { since: Instant::now() }, requests: 0 };
+        Arc::new(Self { state: Mutex::new(state), counted: Notify::new(), http2 })
     }
 
-    /// A request has come in; it lasts until the guard is dropped.
-    pub(super) fn request(self: &Arc<Self>) -> Busy {
-        let mut phase = self.phase();
-        *phase = match *phase {
+    /// A request has come in, and its number, from 1; it lasts until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> (Busy, u64) {
+        let mut state = self.state();
+        state.phase = match state.phase {
             Phase::Requests { count } => Phase::Requests { count: count + 1 },
             Phase::Idle { .. } | Phase::Headers { .. } => Phase::Requests { count: 1 },
         };
-        Busy(Arc::clone(self))
+        state.requests += 1;
+        let number = state.requests;
+        drop(state);
+        self.counted.notify_waiters();
+        (Busy(Arc::clone(self)), number)
+    }
+
+    /// Resolves when there have been so many requests.
+    pub(super) async fn requests(&self, number: u64) {
+        loop {
+            let mut counted = std::pin::pin!(self.counted.notified());
+            counted.as_mut().enable();
+            if self.state().requests >= number {
+                return;
+            }
+            counted.await;
+        }
     }
 
     /// Resolves when there has been no request for `idle`, or when headers have been coming in for
@@ -47,7 +75,7 @@ impl Activity {
         let look = idle.min(headers) / 4;
         loop {
             let now = Instant::now();
-            let (end, expired) = match *self.phase() {
+            let (end, expired) = match self.state().phase {
                 Phase::Idle { since } => (since + idle, Expired::Idle),
                 Phase::Headers { since } => (since + headers, Expired::Headers),
                 Phase::Requests { .. } => (now + look, Expired::Idle),
@@ -64,14 +92,14 @@ impl Activity {
         if self.http2 {
             return;
         }
-        let mut phase = self.phase();
-        if let Phase::Idle { .. } = *phase {
-            *phase = Phase::Headers { since: Instant::now() };
+        let mut state = self.state();
+        if let Phase::Idle { .. } = state.phase {
+            state.phase = Phase::Headers { since: Instant::now() };
         }
     }
 
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,8 +115,8 @@ pub(super) struct Busy(Arc<Activity>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut phase = self.0.phase();
-        *phase = match *phase {
+        let mut state = self.0.state();
+        state.phase = match state.phase {
             Phase::Requests { count } if count > 1 => Phase::Requests { count: count - 1 },
             _ => Phase::Idle { since: Instant::now() },
         };
@@ -104,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_request_is_idle_and_one_with_a_request_is_not() {
         let activity = Activity::start(false);
-        let busy = activity.request();
+        let (busy, _) = activity.request();
         let expired = activity.expired(8 * SECOND, 4 * SECOND);
         assert!(tokio::time::timeout(100 * SECOND, expired).await.is_err());
         drop(busy);
@@ -133,5 +161,21 @@ mod tests {
         let expired = activity.expired(100 * SECOND, SECOND);
         assert!(tokio::time::timeout(50 * SECOND, expired).await.is_err());
         assert_eq!(activity.expired(100 * SECOND, SECOND).await, Expired::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_counted_over_the_life_of_a_connection() {
+        let activity = Activity::start(false);
+        let (first, number) = activity.request();
+        assert_eq!(number, 1);
+        activity.requests(1).await;
+        let third = activity.requests(3);
+        let mut third = std::pin::pin!(third);
+        assert!(tokio::time::timeout(SECOND, third.as_mut()).await.is_err());
+        drop(first);
+        drop(activity.request());
+        assert!(tokio::time::timeout(SECOND, third.as_mut()).await.is_err());
+        assert_eq!(activity.request().1, 3);
+        tokio::time::timeout(SECOND, third).await.expect("the third has come");
     }
 }

@@ -1,7 +1,8 @@
-//! Accepting connections and serving HTTP on them: TLS, time limits, and the end.
+//! Accepting connections and serving HTTP on them: TLS, limits, and the end.
 //!
-//! It runs any service and knows nothing of what that does. The peer's verified identity goes into
-//! each request's extensions, as `Arc<Peer>`; on a listener without TLS there is none.
+//! It runs any service and knows nothing of what that does. The verified identity of the peer goes
+//! into each request's extensions, as `Arc<`[`Caller`]`>`, and its address, as [`SocketAddr`]; on a
+//! listener without TLS there is only the address.
 
 mod activity;
 
@@ -9,11 +10,14 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use hyper::{
     body::{Bytes, Incoming},
@@ -21,37 +25,62 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 
 use self::activity::{Activity, Expired};
-use crate::{drain::Drain, stream::Observed, tls::Peer};
+use crate::{
+    drain::Drain,
+    metrics::{Metrics, RejectedConnection},
+    stream::Observed,
+    telemetry::Occasionally,
+    tls::{Peer, ServerMaterial},
+};
 
 /// How long a connection that is to end may stay without a request in hand.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// The time limits of a connection.
+/// The largest headers of a request, in bytes, all together.
+const MAX_HEADERS: usize = 16 << 10;
+
+/// How much of the bodies that nobody has read yet a peer may send over HTTP/2, in bytes: on one
+/// stream, and on one connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
+/// The limits of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
+    /// How many may be open at once. Those that have not shown a certificate yet may be half of
+    /// them at the most, so that strangers cannot keep all callers out.
+    pub max_connections: usize,
     /// From accepting a connection to the end of its TLS handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of an HTTP/1.1 request to the end of its headers.
     pub header_timeout: Duration,
     /// How long a connection may be without a request.
     pub idle_timeout: Duration,
+    /// How many streams a connection of HTTP/2 may have open at once.
+    pub max_streams: u32,
+    /// After how many requests a connection is to be renewed.
+    pub max_requests_per_connection: Option<u64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
+            max_connections: 10_000,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
+            max_streams: 256,
+            max_requests_per_connection: None,
         }
     }
 }
@@ -65,37 +94,90 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// Accepts connections until it is time to finish. Every connection is work of `drain`.
-pub async fn serve<S: Service>(
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    service: S,
-    config: Config,
-    drain: Drain,
-) {
-    let service = Arc::new(service);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = drain.finishing() => return,
-        };
-        match accepted {
-            Ok((tcp, address)) => {
-                let connection = Connection {
-                    tls: tls.clone(),
-                    service: Arc::clone(&service),
-                    config,
-                    drain: drain.clone(),
-                };
-                drain.spawn(connection.run(tcp, address));
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept a connection; the listener goes on");
-                if is_exhausted(&error) {
-                    // Nothing gets better by asking again at once.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+/// Whoever is at the other end of a connection: a peer whose certificate was verified.
+#[derive(Debug)]
+pub struct Caller {
+    peer: Peer,
+    /// Whether the material of the listener no longer accepts the certificate.
+    refused: AtomicBool,
+}
+
+impl Caller {
+    /// Who it is.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether its certificate is accepted still: a connection may outlive it for a moment.
+    pub fn is_accepted(&self) -> bool {
+        !self.refused.load(Ordering::Acquire) && self.peer.validity().contains(SystemTime::now())
+    }
+}
+
+/// A listener and everything that its connections share.
+pub struct Server<S> {
+    /// Without, connections are plain text.
+    pub tls: Option<watch::Receiver<Arc<ServerMaterial>>>,
+    /// What answers.
+    pub service: S,
+    /// The limits.
+    pub config: Config,
+    /// Where connections are counted, if they are.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Every connection is work of it.
+    pub drain: Drain,
+}
+
+impl<S: Service> Server<S> {
+    /// Accepts connections until it is time to finish.
+    pub async fn serve(self, listener: TcpListener) {
+        let server = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(server.config.max_connections));
+        let handshakes = Arc::new(Semaphore::new(server.config.max_connections.div_ceil(2)));
+        let crowded = Occasionally::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = server.drain.finishing() => return,
+            };
+            let (tcp, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection; the listener goes on");
+                    if is_exhausted(&error) {
+                        // Nothing gets better by asking again at once.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    continue;
+                }
+            };
+            let slot = Arc::clone(&slots)
+                .try_acquire_owned()
+                .map_err(|_| (RejectedConnection::MaxConnections, "--max-connections"));
+            let handshake = Arc::clone(&handshakes)
+                .try_acquire_owned()
+                .map_err(|_| (RejectedConnection::MaxHandshakes, "half of --max-connections"));
+            match slot.and_then(|slot| Ok((slot, handshake?))) {
+                Ok((slot, handshake)) => {
+                    let connection = Connection { server: Arc::clone(&server), address };
+                    server.drain.spawn(async move {
+                        connection.run(tcp, handshake).await;
+                        drop(slot);
+                    });
+                }
+                Err((reason, limit)) => {
+                    server.rejected(reason);
+                    if crowded.is_due() {
+                        warn!(%address, limit, "there are too many connections: the excess is closed");
+                    }
                 }
             }
+        }
+    }
+
+    fn rejected(&self, reason: RejectedConnection) {
+        if let Some(metrics) = &self.metrics {
+            metrics.rejected_connection(reason);
         }
     }
 }
@@ -112,138 +194,274 @@ fn is_exhausted(error: &io::Error) -> bool {
 }
 
 struct Connection<S> {
-    tls: Option<Arc<ServerConfig>>,
-    service: Arc<S>,
-    config: Config,
-    drain: Drain,
+    server: Arc<Server<S>>,
+    address: SocketAddr,
+}
+
+/// What a connection knows of its certificate.
+struct Identity {
+    caller: Arc<Caller>,
+    /// To look at again when the material changes.
+    chain: Vec<CertificateDer<'static>>,
+    material: watch::Receiver<Arc<ServerMaterial>>,
 }
 
 impl<S: Service> Connection<S> {
-    async fn run(self, tcp: TcpStream, address: SocketAddr) {
+    async fn run(self, tcp: TcpStream, handshake: OwnedSemaphorePermit) {
+        let _counted = self.server.metrics.as_ref().map(|metrics| metrics.connection());
         if let Err(error) = tcp.set_nodelay(true) {
-            debug!(%address, %error, "the connection is gone already");
+            debug!(address = %self.address, %error, "the connection is gone already");
             return;
         }
-        let Some(tls) = &self.tls else {
+        let Some(material) = self.server.tls.clone() else {
+            drop(handshake);
             self.http(tcp, None, false).await;
             return;
         };
-        let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(tcp);
-        let handshake = tokio::time::timeout(self.config.handshake_timeout, handshake);
-        let stream = tokio::select! {
-            result = handshake => match result {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => {
-                    info!(%address, %error, "TLS handshake failed");
-                    return;
-                }
-                Err(_) => {
-                    info!(%address, "TLS handshake took too long");
-                    return;
-                }
-            },
-            () = self.drain.finishing() => return,
-        };
-        let Some(peer) = verified_peer(&stream) else {
-            info!(%address, "the client certificate of the session is not valid now");
-            return;
-        };
+        let Some((stream, identity)) = self.handshake(tcp, material).await else { return };
+        drop(handshake);
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.http(stream, Some(Arc::new(peer)), http2).await;
+        self.http(stream, Some(identity), http2).await;
     }
 
-    /// Serves requests until the peer, the certificate, the clock or the drain ends it.
-    async fn http<T>(&self, stream: T, peer: Option<Arc<Peer>>, http2: bool)
+    /// The TLS handshake. It is boxed: it is over soon, and its room should not stay.
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+        mut material: watch::Receiver<Arc<ServerMaterial>>,
+    ) -> Option<(TlsStream<TcpStream>, Identity)> {
+        let address = self.address;
+        let config = Arc::clone(&material.borrow_and_update().config);
+        let handshake = Box::pin(TlsAcceptor::from(config).accept(tcp));
+        let handshake = tokio::time::timeout(self.server.config.handshake_timeout, handshake);
+        let result = tokio::select! {
+            result = handshake => result,
+            () = self.server.drain.finishing() => return None,
+        };
+        let stream = match result {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.handshaken("failed");
+                info!(%address, %error, "TLS handshake failed");
+                return None;
+            }
+            Err(_) => {
+                self.handshaken("timeout");
+                self.server.rejected(RejectedConnection::HandshakeTimeout);
+                info!(%address, "TLS handshake took too long");
+                return None;
+            }
+        };
+        let Some((peer, chain)) = verified_peer(&stream, &material.borrow()) else {
+            self.handshaken("failed");
+            info!(%address, "the client certificate of the session is not valid now");
+            return None;
+        };
+        self.handshaken("ok");
+        let caller = Arc::new(Caller { peer, refused: AtomicBool::new(false) });
+        Some((stream, Identity { caller, chain, material }))
+    }
+
+    fn handshaken(&self, result: &'static str) {
+        if let Some(metrics) = &self.server.metrics {
+            metrics.tls_handshake(result);
+        }
+    }
+
+    /// Serves requests until the peer, a limit, the certificate or the drain ends it.
+    async fn http<T>(&self, stream: T, identity: Option<Identity>, http2: bool)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::start(http2);
         let observer = Arc::clone(&activity);
         let io = TokioIo::new(Observed::new(stream, move || observer.received()));
-        let certificate_ends = peer.as_ref().map(|peer| peer.validity().left(SystemTime::now()));
         let service = service_fn({
-            let service = Arc::clone(&self.service);
+            let server = Arc::clone(&self.server);
+            let address = self.address;
+            let caller = identity.as_ref().map(|identity| Arc::clone(&identity.caller));
             let activity = Arc::clone(&activity);
             move |mut request: Request<Incoming>| {
-                let busy = activity.request();
-                if let Some(peer) = &peer {
-                    request.extensions_mut().insert(Arc::clone(peer));
+                let (busy, number) = activity.request();
+                request.extensions_mut().insert(address);
+                if let Some(caller) = &caller {
+                    request.extensions_mut().insert(Arc::clone(caller));
                 }
-                let service = Arc::clone(&service);
+                let server = Arc::clone(&server);
                 async move {
-                    let response = service.call(request).await;
+                    let mut response = server.service.call(request).await;
+                    let limit = server.config.max_requests_per_connection;
+                    let is_last = limit.is_some_and(|limit| number >= limit);
+                    if !http2 && (is_last || server.drain.has_begun()) {
+                        if is_last {
+                            server.rejected(RejectedConnection::MaxRequests);
+                        }
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(header::CONNECTION, close);
+                    }
                     drop(busy);
                     Ok::<_, Infallible>(response)
                 }
             }
         });
+        // Boxed, so that a connection has room for the one version that it speaks.
         if http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
+                .max_concurrent_streams(self.server.config.max_streams)
+                .max_header_list_size(MAX_HEADERS as u32)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 .serve_connection(io, service);
-            self.supervise(connection, &activity, certificate_ends).await;
+            let connection = Box::pin(connection);
+            self.supervise(connection, &activity, identity.as_ref(), http2).await;
         } else {
             let connection = http1::Builder::new()
+                .max_buf_size(MAX_HEADERS)
                 // A client that has sent its request and shut its side down still gets an answer.
                 .half_close(true)
                 .serve_connection(io, service);
-            self.supervise(connection, &activity, certificate_ends).await;
+            let connection = Box::pin(connection);
+            self.supervise(connection, &activity, identity.as_ref(), http2).await;
         }
     }
 
-    async fn supervise(
+    async fn supervise<C: Graceful>(
         &self,
-        connection: impl Graceful,
+        mut connection: std::pin::Pin<Box<C>>,
         activity: &Activity,
-        certificate_ends: Option<Duration>,
+        identity: Option<&Identity>,
+        http2: bool,
     ) {
-        let mut connection = std::pin::pin!(connection);
-        let certificate_ended = async {
-            match certificate_ends {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
-            }
-        };
-        let Config { idle_timeout, header_timeout, .. } = self.config;
+        let Server { config, drain, .. } = &*self.server;
         tokio::select! {
-            result = connection.as_mut() => return log_end(result),
-            expired = activity.expired(idle_timeout, header_timeout) => match expired {
-                Expired::Idle => {}
-                Expired::Headers => {
-                    debug!("the headers of a request took too long");
-                    return;
-                }
-            },
-            () = certificate_ended => debug!("the client certificate has ended"),
-            () = self.drain.finishing() => {}
-            () = self.drain.cutting() => return,
+            result = connection.as_mut() => return self.ended(result),
+            end = self.end(activity, identity, http2) => if let End::Now = end { return },
+            () = drain.cutting() => return,
         }
         connection.as_mut().finish();
         // What is in hand is finished, and there is time to say goodbye; but nobody has to wait for
         // a peer that has gone without a word.
         let stays_away = async {
             tokio::time::sleep(GOODBYE).await;
-            activity.expired(GOODBYE, header_timeout).await
+            activity.expired(GOODBYE, config.header_timeout).await
         };
         tokio::select! {
-            result = connection => log_end(result),
+            result = connection => self.ended(result),
             _ = stays_away => {}
-            () = self.drain.cutting() => {}
+            () = drain.cutting() => {}
         }
     }
-}
 
-fn log_end(result: hyper::Result<()>) {
-    if let Err(error) = result {
-        debug!(%error, "connection ended");
+    /// Resolves when this side has a reason to end the connection.
+    async fn end(&self, activity: &Activity, identity: Option<&Identity>, http2: bool) -> End {
+        let Server { config, drain, .. } = &*self.server;
+        // On HTTP/1.1 the answer says `Connection: close` instead; to close an idle connection
+        // would race with a request that is on its way.
+        let renewed = async {
+            match config.max_requests_per_connection {
+                Some(number) if http2 => activity.requests(number).await,
+                _ => std::future::pending().await,
+            }
+        };
+        // A connection that is sent away before its first request may come back at once, for ever.
+        let sent_away = async {
+            drain.beginning().await;
+            if http2 {
+                activity.requests(1).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let reason = tokio::select! {
+            expired = activity.expired(config.idle_timeout, config.header_timeout) => match expired {
+                Expired::Idle => RejectedConnection::IdleTimeout,
+                Expired::Headers => {
+                    debug!(address = %self.address, "the headers of a request took too long");
+                    self.server.rejected(RejectedConnection::HeaderTimeout);
+                    return End::Now;
+                }
+            },
+            why = certificate_ended(identity) => {
+                info!(address = %self.address, "the client certificate {why}");
+                RejectedConnection::Certificate
+            }
+            () = renewed => RejectedConnection::MaxRequests,
+            () = sent_away => return End::Gracefully,
+            () = drain.finishing() => return End::Gracefully,
+        };
+        self.server.rejected(reason);
+        End::Gracefully
+    }
+
+    fn ended(&self, result: hyper::Result<()>) {
+        let Err(error) = result else { return };
+        if error.is_parse_too_large() {
+            self.server.rejected(RejectedConnection::HeaderSize);
+        } else if is_flood(&error) {
+            self.server.rejected(RejectedConnection::Flood);
+            info!(address = %self.address, %error, "a flood of HTTP/2 frames was cut off");
+        }
+        debug!(address = %self.address, %error, "connection ended");
     }
 }
 
-/// Who the peer is, if its chain is valid now. A resumed session brings the certificates of the
-/// first handshake, at which rustls does not look again.
-fn verified_peer(stream: &TlsStream<TcpStream>) -> Option<Peer> {
-    let peer = Peer::from_chain(stream.get_ref().1.peer_certificates()?).ok()?;
-    peer.validity().contains(SystemTime::now()).then_some(peer)
+/// How this side ends a connection.
+enum End {
+    /// After the requests in hand.
+    Gracefully,
+    Now,
+}
+
+/// Resolves when the certificate behind a connection has ended, or is not accepted any more by the
+/// material of the time; and says which.
+async fn certificate_ended(identity: Option<&Identity>) -> &'static str {
+    let Some(Identity { caller, chain, material }) = identity else {
+        return std::future::pending().await;
+    };
+    let mut material = material.clone();
+    let mut has_changed = false;
+    loop {
+        let left = caller.peer.validity().left(SystemTime::now());
+        if left.is_zero() {
+            return "has ended";
+        }
+        let current = Arc::clone(&material.borrow_and_update());
+        if (has_changed || current.has_revocation_lists()) && !current.accepts(chain) {
+            caller.refused.store(true, Ordering::Release);
+            return "is not accepted any more";
+        }
+        // In steps, because the clock of certificates can be set and is not the one that sleeps.
+        has_changed = tokio::select! {
+            () = tokio::time::sleep(left.min(CLOCK_STEP)) => false,
+            Ok(()) = material.changed() => true,
+        };
+    }
+}
+
+/// How often a connection looks at the clock of certificates and revocation lists, at the least.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// Whether a connection ended because the peer sent more than a well-behaved one would.
+fn is_flood(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
+/// Who the peer is, if its certificate is accepted now. A resumed session brings the certificates of
+/// the first handshake, at which rustls does not look again.
+fn verified_peer(
+    stream: &TlsStream<TcpStream>,
+    material: &ServerMaterial,
+) -> Option<(Peer, Vec<CertificateDer<'static>>)> {
+    let session = stream.get_ref().1;
+    let chain = session.peer_certificates()?;
+    let peer = Peer::from_chain(chain).ok()?;
+    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    let is_accepted =
+        peer.validity().contains(SystemTime::now()) && (!is_resumed || material.accepts(chain));
+    is_accepted.then(|| (peer, chain.to_vec()))
 }
 
 /// A connection of either version of HTTP.

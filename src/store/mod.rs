@@ -3,9 +3,10 @@
 //! `interface`, "`--store` chooses by scheme". Every store is an implementation of
 //! [`UserStore`]; what this module adds is what the
 //! stage before it needs of any of them: how long a call may take ([`Deadline`]), whether it can
-//! have reached the store ([`NotReached`]), and whether the store is there at all
-//! ([`Store::check`]).
+//! have reached the store ([`NotReached`], [`Unanswered`]), not to wait for one that is away
+//! ([`Breaker`]), and whether it is there at all ([`Store::check`]).
 
+mod breaker;
 pub mod remote;
 pub mod sql;
 
@@ -15,6 +16,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tonic::Status;
 
+pub use self::breaker::{Admitted, Breaker};
 use crate::proto::user_store_server::UserStore;
 
 /// When the caller stops waiting for a call; an extension of its request. A store that forwards
@@ -42,6 +44,36 @@ impl NotReached {
     /// The status that carries it. To a client outside of this program it is `UNAVAILABLE`.
     pub fn into_status(self) -> Status {
         let mut status = Status::unavailable("the store could not be reached");
+        status.set_source(Arc::new(self));
+        status
+    }
+
+    /// What a status carries, if it does.
+    pub fn of_status(status: &Status) -> Option<&Self> {
+        std::error::Error::source(status)?.downcast_ref()
+    }
+}
+
+/// The call was sent and not answered: whether the store acted is not known. Like [`NotReached`] it
+/// travels as the source of a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Unanswered {
+    /// The connection was lost before the answer. The text is for the log.
+    #[error("the connection to the store was lost: {0}")]
+    ConnectionLost(String),
+    /// The deadline passed before the answer.
+    #[error("the store did not answer in time")]
+    DeadlinePassed,
+}
+
+impl Unanswered {
+    /// The status that carries it.
+    pub fn into_status(self) -> Status {
+        let mut status = match self {
+            Self::ConnectionLost(_) => Status::unavailable(self.to_string()),
+            Self::DeadlinePassed => Status::deadline_exceeded(self.to_string()),
+        };
         status.set_source(Arc::new(self));
         status
     }

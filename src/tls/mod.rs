@@ -4,6 +4,7 @@
 //! 1.2, hybrid post-quantum key exchange first, no early data.
 
 mod peer;
+mod reload;
 
 use std::{
     io,
@@ -15,15 +16,18 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
-    server::{VerifierBuilderError, WebPkiClientVerifier},
+    server::{VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use thiserror::Error;
 
-pub use self::peer::{Peer, PeerError, Validity};
+pub use self::{
+    peer::{Peer, PeerError, Validity},
+    reload::{ClientMaterial, Material, Reloading, ServerMaterial, Term},
+};
 
 /// The protocols of the endpoint, the preferred one first.
 const HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -72,8 +76,8 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
-    /// The certificate of a file cannot be read.
-    #[error("{file} has a certificate that cannot be read: {source}")]
+    /// A certificate or a revocation list of a file cannot be read.
+    #[error("{file} cannot be used: {source}")]
     Certificate {
         /// The file.
         file: PathBuf,
@@ -81,10 +85,10 @@ pub enum TlsError {
         source: PeerError,
     },
     /// The certificate authorities cannot be used to verify clients.
-    #[error("{file} cannot be used to verify client certificates: {source}")]
+    #[error("{files} cannot be used to verify client certificates: {source}")]
     Verifier {
-        /// The file.
-        file: PathBuf,
+        /// The files: authorities, and revocation lists.
+        files: String,
         /// Why.
         source: VerifierBuilderError,
     },
@@ -114,6 +118,9 @@ pub struct ServerFiles {
     pub identity: IdentityFiles,
     /// PEM: the authorities that client certificates must chain to.
     pub client_ca: PathBuf,
+    /// PEM: lists of client certificates that are revoked. With them, a certificate of a chain that
+    /// no list covers is refused, and so is one whose list is no longer in force.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// The material towards a server, as files.
@@ -129,21 +136,21 @@ pub struct ClientFiles {
 /// The configuration of a listener that requires a client certificate.
 ///
 /// A session may be resumed. rustls does not look at the client certificate again then: whoever
-/// serves the connection has to look at its [`Validity`] and names.
+/// serves the connection has to ([`ServerMaterial::accepts`]).
 ///
 /// # Errors
 ///
 /// If a file cannot be read or used.
 pub fn server_config(files: &ServerFiles) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(
-        Arc::new(authorities(&files.client_ca)?),
-        Arc::clone(&provider),
-    )
-    .build()
-    .map_err(|source| TlsError::Verifier { file: files.client_ca.clone(), source })?;
+    server_config_with(files, client_verifier(files)?)
+}
+
+fn server_config_with(
+    files: &ServerFiles,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
     let (chain, key) = identity(&files.identity)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Provider)?
         .with_client_cert_verifier(verifier)
@@ -153,6 +160,37 @@ pub fn server_config(files: &ServerFiles) -> Result<ServerConfig, TlsError> {
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsError::Provider)?;
     config.max_early_data_size = 0;
     Ok(config)
+}
+
+fn client_verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(authorities(&files.client_ca)?);
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    if let Some(file) = &files.client_crl {
+        verifier = verifier.with_crls(revocation_lists(file)?.0).enforce_revocation_expiration();
+    }
+    verifier.build().map_err(|source| {
+        let lists = files.client_crl.iter().map(|file| format!(" with {}", file.display()));
+        let files = files.client_ca.display().to_string() + &lists.collect::<String>();
+        TlsError::Verifier { files, source }
+    })
+}
+
+/// The lists of a file, and the time in which all of them are in force.
+fn revocation_lists(
+    file: &Path,
+) -> Result<(Vec<CertificateRevocationListDer<'static>>, Validity), TlsError> {
+    const WANTED: &str = "revocation list (X509 CRL)";
+    let lists = CertificateRevocationListDer::pem_slice_iter(&read(file)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| pem_error(file, WANTED, &error))?;
+    let validity = lists
+        .iter()
+        .map(|list| Validity::of_revocation_list(list))
+        .reduce(|all, one| Ok(all?.within(one?)))
+        .ok_or_else(|| empty(file, WANTED))?
+        .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })?;
+    Ok((lists, validity))
 }
 
 /// The configuration of a gRPC client.
@@ -187,15 +225,13 @@ pub fn install_provider() {
         aws_lc_rs::default_provider().install_default();
 }
 
-/// How long the first certificate of a file is valid.
+/// The time in which all certificates of a file are valid.
 ///
 /// # Errors
 ///
 /// If the file cannot be read or has no certificate.
 pub fn validity(file: &Path) -> Result<Validity, TlsError> {
-    let chain = certificates(file)?;
-    let first = chain.first().ok_or_else(|| empty(file, "certificate"))?;
-    Peer::from_certificate(first)
+    Peer::from_chain(&certificates(file)?)
         .map(|peer| peer.validity())
         .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })
 }

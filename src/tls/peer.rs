@@ -3,16 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use thiserror::Error;
 use x509_parser::{
     extensions::GeneralName,
-    prelude::{FromDer, X509Certificate},
+    prelude::{ASN1Time, FromDer, X509Certificate},
+    revocation_list::CertificateRevocationList,
 };
 
-/// A certificate that rustls accepted and that cannot be read nevertheless.
+/// A certificate or revocation list that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the certificate's {0} cannot be read")]
+#[error("{0} cannot be read")]
 pub struct PeerError(&'static str);
 
 /// The identity in a certificate: its subject alternative names and its key. The subject's common
@@ -25,7 +26,8 @@ pub struct Peer {
     validity: Validity,
 }
 
-/// From when to when a certificate is valid, both included; seconds since 1970.
+/// From when to when a certificate is valid or a revocation list in force, both included; seconds
+/// since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     not_before: i64,
@@ -41,8 +43,20 @@ impl Validity {
         }
     }
 
+    /// That of a revocation list; one that does not say when the next one comes has no end.
+    pub(super) fn of_revocation_list(
+        list: &CertificateRevocationListDer<'_>,
+    ) -> Result<Self, PeerError> {
+        let (_, list) = CertificateRevocationList::from_der(list)
+            .map_err(|_| PeerError("the structure of a revocation list"))?;
+        Ok(Self {
+            not_before: list.last_update().timestamp(),
+            not_after: list.next_update().as_ref().map_or(i64::MAX, ASN1Time::timestamp),
+        })
+    }
+
     /// The time in which both are valid.
-    fn within(self, other: Self) -> Self {
+    pub(super) fn within(self, other: Self) -> Self {
         Self {
             not_before: self.not_before.max(other.not_before),
             not_after: self.not_after.min(other.not_after),
@@ -52,6 +66,18 @@ impl Validity {
     /// Whether it is valid at `now`.
     pub fn contains(&self, now: SystemTime) -> bool {
         (self.not_before..=self.not_after).contains(&unix_seconds(now))
+    }
+
+    /// The last second that counts, since 1970.
+    pub fn end(&self) -> i64 {
+        self.not_after
+    }
+
+    /// Whether less than 30 % of the whole time is left at `now`.
+    pub fn is_near_its_end(&self, now: SystemTime) -> bool {
+        let whole = self.not_after.saturating_sub(self.not_before);
+        let left = self.not_after.saturating_sub(unix_seconds(now));
+        left < whole / 10 * 3
     }
 
     /// How long it is still valid at `now`; zero if it is not.
@@ -75,11 +101,11 @@ impl Peer {
     ///
     /// If there is no certificate, or one of them cannot be read.
     pub fn from_chain(chain: &[CertificateDer<'_>]) -> Result<Self, PeerError> {
-        let (first, above) = chain.split_first().ok_or(PeerError("chain"))?;
+        let (first, above) = chain.split_first().ok_or(PeerError("the certificate chain"))?;
         let mut peer = Self::from_certificate(first)?;
         for certificate in above {
-            let (_, certificate) =
-                X509Certificate::from_der(certificate).map_err(|_| PeerError("chain"))?;
+            let (_, certificate) = X509Certificate::from_der(certificate)
+                .map_err(|_| PeerError("the certificate chain"))?;
             peer.validity = peer.validity.within(Validity::of(&certificate));
         }
         Ok(peer)
@@ -91,11 +117,11 @@ impl Peer {
     ///
     /// If its structure, or its subject alternative names, cannot be read.
     pub fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Self, PeerError> {
-        let (_, certificate) =
-            X509Certificate::from_der(certificate).map_err(|_| PeerError("structure"))?;
+        let (_, certificate) = X509Certificate::from_der(certificate)
+            .map_err(|_| PeerError("the structure of the certificate"))?;
         let names = certificate
             .subject_alternative_name()
-            .map_err(|_| PeerError("subject alternative name"))?;
+            .map_err(|_| PeerError("the subject alternative name of the certificate"))?;
         let mut dns_names = Vec::new();
         let mut uri_names = Vec::new();
         for name in names.iter().flat_map(|names| &names.value.general_names) {
@@ -150,6 +176,19 @@ mod tests {
         assert_eq!(validity.left(at(150)), Duration::from_secs(51));
         assert_eq!(validity.left(at(201)), Duration::ZERO);
         assert_eq!(validity.left(at(9999)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_last_30_percent_are_near_the_end() {
+        let validity = Validity { not_before: 1_000, not_after: 2_000 };
+        for (seconds, near) in
+            [(0, false), (1_000, false), (1_700, false), (1_701, true), (3_000, true)]
+        {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(validity.is_near_its_end(now), near, "{seconds}");
+        }
+        let endless = Validity { not_before: 0, not_after: i64::MAX };
+        assert!(!endless.is_near_its_end(SystemTime::now()));
     }
 
     #[test]

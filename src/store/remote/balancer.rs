@@ -1,7 +1,7 @@
 //! Connections to every address of a store, kept up in the background, and calls spread over them.
 //!
 //! It exists because a call's fate has to be known exactly: whether it certainly never reached the
-//! store ([`NotReached`]) or may have ([`ConnectionLost`]). gRPC channels blur the two.
+//! store ([`NotReached`]) or may have ([`Unanswered`]). gRPC channels blur the two.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use super::{
     Url,
     connect::{Address, Tls, connect},
 };
-use crate::store::{Deadline, NotReached};
+use crate::store::{Deadline, NotReached, Unanswered};
 
 /// How often a name is resolved again, at the least; and at the most, where an address is gone.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -37,24 +37,6 @@ const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 /// a store that comes back should be used at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// The connection was lost after the call was sent: whether the store acted is not known. It
-/// travels as the source of a [`Status`].
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the connection to the store was lost: {0}")]
-pub(super) struct ConnectionLost(String);
-
-impl ConnectionLost {
-    fn into_status(self) -> Status {
-        let mut status = Status::unavailable(self.to_string());
-        status.set_source(Arc::new(self));
-        status
-    }
-
-    pub(super) fn caused(status: &Status) -> bool {
-        std::error::Error::source(status).is_some_and(|source| source.is::<Self>())
-    }
-}
 
 /// Where the connections stand.
 #[derive(Default)]
@@ -189,9 +171,9 @@ impl Service<Request<Body>> for Balancer {
     }
 }
 
-fn lost(error: &hyper::Error) -> ConnectionLost {
+fn lost(error: &hyper::Error) -> Unanswered {
     let source = std::error::Error::source(error).map(|source| format!(": {source}"));
-    ConnectionLost(format!("{error}{}", source.unwrap_or_default()))
+    Unanswered::ConnectionLost(format!("{error}{}", source.unwrap_or_default()))
 }
 
 /// Keeps a task for each address that the name has, until the last [`Balancer`] is dropped.
@@ -273,18 +255,28 @@ async fn resolve(url: &Url) -> std::io::Result<Vec<Address>> {
 /// Keeps one address connected. `lost` is told when it is not: the name may have a better one.
 async fn keep(
     address: Address,
-    tls: Option<Tls>,
+    mut tls: Option<Tls>,
     connect_timeout: Duration,
     state: Arc<watch::Sender<State>>,
     lost: Arc<Notify>,
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match connect(&address, tls.as_ref(), connect_timeout).await {
+        match connect(&address, tls.as_mut(), connect_timeout).await {
             Ok((sender, ended)) => {
                 let since = Instant::now();
                 set(&state, &address, |address| address.sender = Some(sender));
-                ended.await;
+                let mut ended = Box::pin(ended);
+                let renew = tokio::select! {
+                    () = &mut ended => false,
+                    () = changed(tls.as_mut()) => true,
+                };
+                if renew {
+                    // The old connection is used until the new one is there, and ends after the
+                    // calls on it.
+                    tokio::spawn(ended);
+                    continue;
+                }
                 set(&state, &address, |address| address.sender = None);
                 lost.notify_one();
                 // One that lasted was no failed attempt.
@@ -298,6 +290,9 @@ async fn keep(
                     state.last_error = Some(error.to_string());
                     if let Some(address) = state.addresses.get_mut(&address) {
                         address.failures += 1;
+                        // One of material that was replaced: whoever cannot be reached with the new
+                        // one is not to be reached with the old one.
+                        address.sender = None;
                     }
                 });
                 lost.notify_one();
@@ -305,6 +300,14 @@ async fn keep(
         }
         sleep(jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Resolves when there is other TLS material than that of the last connection.
+async fn changed(tls: Option<&mut Tls>) {
+    match tls {
+        Some(tls) => tls.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -9,16 +9,23 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::oneshot,
+    sync::{oneshot, watch},
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
-use crate::stream::{Duplex, Observed};
+use crate::{
+    stream::{Duplex, Observed},
+    tls::ClientMaterial,
+};
 
 /// How long data may stay unacknowledged before the connection counts as dead. HTTP/2 pings would
 /// tell too, but grpc-go closes connections that send them more than once in five minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// How long the TCP connection may take: a lost SYN is sent again after 1, 3 and 7 seconds, and a
+/// store that is back should not have to wait for that.
+const TCP_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,8 +37,22 @@ pub(super) enum Address {
 /// TLS towards the store, and the name that its certificate must have.
 #[derive(Clone)]
 pub(super) struct Tls {
-    pub(super) config: Arc<ClientConfig>,
+    pub(super) material: watch::Receiver<Arc<ClientMaterial>>,
     pub(super) name: ServerName<'static>,
+}
+
+impl Tls {
+    fn config(&mut self) -> Arc<ClientConfig> {
+        Arc::clone(&self.material.borrow_and_update().config)
+    }
+
+    /// Resolves when there is other material than that of the last connection.
+    pub(super) async fn changed(&mut self) {
+        if self.material.changed().await.is_err() {
+            // Nobody is left to change it.
+            std::future::pending().await
+        }
+    }
 }
 
 #[derive(Debug, Error)]
@@ -51,7 +72,7 @@ pub(super) enum ConnectError {
 /// Connects. The second value is the connection's own future: it ends with the connection.
 pub(super) async fn connect(
     address: &Address,
-    tls: Option<&Tls>,
+    tls: Option<&mut Tls>,
     timeout: Duration,
 ) -> Result<(SendRequest<Body>, impl Future<Output = ()> + Send + use<>), ConnectError> {
     tokio::time::timeout(timeout, dial(address, tls))
@@ -61,19 +82,22 @@ pub(super) async fn connect(
 
 async fn dial(
     address: &Address,
-    tls: Option<&Tls>,
+    tls: Option<&mut Tls>,
 ) -> Result<(SendRequest<Body>, impl Future<Output = ()> + Send + use<>), ConnectError> {
     let (sender, connection) = match address {
         Address::Unix(path) => {
             http2(Box::new(UnixStream::connect(path).await.map_err(ConnectError::Connect)?)).await?
         }
         Address::Tcp(address) => {
-            let tcp = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
+            let tcp = tokio::time::timeout(TCP_CONNECT_TIMEOUT, TcpStream::connect(address))
+                .await
+                .map_err(|_| ConnectError::Timeout(TCP_CONNECT_TIMEOUT))?
+                .map_err(ConnectError::Connect)?;
             prepare(&tcp).map_err(ConnectError::Connect)?;
             match tls {
                 None => http2(Box::new(tcp)).await?,
                 Some(tls) => {
-                    let stream = TlsConnector::from(Arc::clone(&tls.config))
+                    let stream = TlsConnector::from(tls.config())
                         .connect(tls.name.clone(), tcp)
                         .await
                         .map_err(ConnectError::Tls)?;

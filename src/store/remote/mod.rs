@@ -9,30 +9,30 @@ mod balancer;
 mod connect;
 mod url;
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use http::Uri;
 use rustls::pki_types::ServerName;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Response, Status, async_trait};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
 pub use self::url::Url;
-use self::{
-    balancer::{Balancer, ConnectionLost},
-    connect::Tls,
-};
-use super::{Deadline, MAX_MESSAGE, NotReached, reach_timeout};
-use crate::proto::{
-    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
-    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
-    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
-    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
-    UpdateUserPasswordHashResponse,
-    user_store_client::UserStoreClient,
-    user_store_server::{SERVICE_NAME, UserStore},
+use self::{balancer::Balancer, connect::Tls};
+use super::{Deadline, MAX_MESSAGE, NotReached, Unanswered, reach_timeout};
+use crate::{
+    proto::{
+        CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
+        GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest,
+        GetUserResponse, IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
+        UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse,
+        UpdateUserPasswordHashRequest, UpdateUserPasswordHashResponse,
+        user_store_client::UserStoreClient,
+        user_store_server::{SERVICE_NAME, UserStore},
+    },
+    tls::ClientMaterial,
 };
 
 /// How a gRPC store is reached.
@@ -40,8 +40,9 @@ use crate::proto::{
 pub struct Config {
     /// Where it listens.
     pub url: Url,
-    /// TLS towards it; used if the URL says `grpcs`.
-    pub tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+    /// TLS towards it; used if the URL says `grpcs`. When it changes, new connections are made with
+    /// it, and the calls on the old ones are finished.
+    pub tls: Option<watch::Receiver<Arc<ClientMaterial>>>,
     /// How long a call may take, all attempts together, where its request has no deadline.
     pub store_timeout: Duration,
 }
@@ -90,8 +91,8 @@ impl RemoteStore {
                 let origin = format!("{scheme}://{host_port}").parse().map_err(|_| wrong())?;
                 let tls = match (tls, config.tls) {
                     (false, _) => None,
-                    (true, Some(tls)) => Some(Tls {
-                        config: tls,
+                    (true, Some(material)) => Some(Tls {
+                        material,
                         name: ServerName::try_from(host.clone()).map_err(|_| wrong())?,
                     }),
                     (true, None) => {
@@ -133,7 +134,7 @@ impl RemoteStore {
         let deadline = self.deadline(&request);
         let message = request.into_inner();
         match self.attempt(message.clone(), deadline, call).await {
-            Err(first) if ConnectionLost::caused(&first) && Instant::now() < deadline => {
+            Err(first) if is_lost(&first) && Instant::now() < deadline => {
                 match self.attempt(message, deadline, call).await {
                     // The second never reached the store; the first may have.
                     Err(second) if NotReached::of_status(&second).is_some() => Err(first),
@@ -157,7 +158,7 @@ impl RemoteStore {
         let mut client = self.client.clone();
         tokio::time::timeout_at(deadline, call(&mut client, request))
             .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("the store did not answer in time")))
+            .unwrap_or_else(|_| Err(Unanswered::DeadlinePassed.into_status()))
     }
 
     fn deadline<Q>(&self, request: &Request<Q>) -> Instant {
@@ -166,6 +167,10 @@ impl RemoteStore {
             None => Instant::now() + self.store_timeout,
         }
     }
+}
+
+fn is_lost(status: &Status) -> bool {
+    matches!(Unanswered::of_status(status), Some(Unanswered::ConnectionLost(_)))
 }
 
 type Reply<R> = Result<Response<R>, Status>;

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tonic::Status;
 
-use crate::store::NotReached;
+use crate::store::{NotReached, Unanswered};
 
 /// The unique constraint of the email address, in PostgreSQL, MySQL and MariaDB.
 pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
@@ -31,7 +31,7 @@ pub(super) fn status(error: &DbErr) -> Status {
         }
         _ if is_email_address_taken(error) => Status::already_exists("email address taken"),
         _ if is_transient(error) => Status::aborted(describe(error)),
-        _ if is_lost(error) => Status::unavailable(describe(error)),
+        _ if is_lost(error) => Unanswered::ConnectionLost(describe(error)).into_status(),
         _ => Status::internal(describe(error)),
     }
 }

@@ -123,6 +123,11 @@ impl SqlStore {
         }
     }
 
+    /// How many connections to the database are open: idle, and in use.
+    pub fn connections(&self) -> (usize, usize) {
+        self.pools.connections()
+    }
+
     /// Closes all connections after the statements that they are running, or after `timeout` as
     /// they are.
     pub async fn close(&self, timeout: Duration) {

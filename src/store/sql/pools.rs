@@ -150,6 +150,23 @@ impl Pools {
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
+    /// How many connections are idle, and how many are in use.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        fn count<DB: Database>(pool: &Pool<DB>) -> (usize, usize) {
+            let open = usize::try_from(pool.size()).unwrap_or(usize::MAX);
+            let idle = pool.num_idle().min(open);
+            (idle, open - idle)
+        }
+        match &self.inner {
+            Inner::Sqlite { reads, writes } => {
+                let ((idle, used), (more_idle, more_used)) = (count(reads), count(writes));
+                (idle + more_idle, used + more_used)
+            }
+            Inner::Postgres(pool) => count(pool),
+            Inner::MySql(pool) => count(pool),
+        }
+    }
+
     pub(super) async fn close(&self) {
         match &self.inner {
             Inner::Sqlite { reads, writes } => {

@@ -1,0 +1,252 @@
+//! TLS files that are read again when they change, or when somebody asks for it.
+//!
+//! The files' content is looked at, twice a second. A watch by the file system would miss what a
+//! network file system does not tell, and a watch on the file alone what Kubernetes does: it swaps
+//! a symlink in a folder above. What has changed is used once it has stayed the same for one look,
+//! because a file that is being written is half there.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aws_lc_rs::digest::{Context, Digest, SHA256};
+use rustls::{
+    ClientConfig, ServerConfig,
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::ClientCertVerifier,
+};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::{
+    ClientFiles, ServerFiles, TlsError, Validity, client_config, client_verifier, revocation_lists,
+    server_config_with, validity,
+};
+use crate::metrics::Metrics;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Something made of TLS files, whole or not at all.
+pub trait Material: Send + Sync + Sized + 'static {
+    /// The files.
+    type Files: Send + Sync + 'static;
+
+    /// What it is for, as the log says it.
+    const PURPOSE: &'static str;
+
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or used, or they do not fit together.
+    fn load(files: &Self::Files) -> Result<Self, TlsError>;
+
+    /// Until when each of the files can be used.
+    fn terms(&self) -> &[Term];
+
+    /// All of the files.
+    fn paths(files: &Self::Files) -> Vec<&Path>;
+}
+
+/// What is in one file, and until when it can be used.
+#[derive(Debug, Clone)]
+pub struct Term {
+    /// The option that names the file.
+    pub option: &'static str,
+    /// Whether callers are kept out when it is over.
+    pub is_needed: bool,
+    /// The validity of the certificate or list that ends first.
+    pub validity: Validity,
+}
+
+impl Term {
+    /// Whether it is valid now.
+    pub fn is_valid(&self) -> bool {
+        self.validity.contains(SystemTime::now())
+    }
+}
+
+/// The material of a listener.
+#[derive(Debug)]
+pub struct ServerMaterial {
+    /// For connections from now on.
+    pub config: Arc<ServerConfig>,
+    terms: Vec<Term>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    has_revocation_lists: bool,
+}
+
+impl ServerMaterial {
+    /// Whether a client certificate is accepted now: it chains to an authority, none of the chain
+    /// has ended, and with revocation lists each of them is covered by a list that is in force and
+    /// does not name it.
+    pub fn accepts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        chain.split_first().is_some_and(|(first, above)| {
+            self.verifier.verify_client_cert(first, above, UnixTime::now()).is_ok()
+        })
+    }
+
+    /// Whether a certificate that is accepted may stop to be by the passing of time alone, other
+    /// than by its own end.
+    pub fn has_revocation_lists(&self) -> bool {
+        self.has_revocation_lists
+    }
+}
+
+impl Material for ServerMaterial {
+    type Files = ServerFiles;
+
+    const PURPOSE: &'static str = "towards callers";
+
+    fn load(files: &ServerFiles) -> Result<Self, TlsError> {
+        let verifier = client_verifier(files)?;
+        let config = server_config_with(files, Arc::clone(&verifier))?;
+        let mut terms = vec![
+            Term {
+                option: "tls-cert",
+                is_needed: true,
+                validity: validity(&files.identity.certificate)?,
+            },
+            // An authority that has ended is a matter of whoever issues: verifiers do not look.
+            Term { option: "client-ca", is_needed: false, validity: validity(&files.client_ca)? },
+        ];
+        if let Some(file) = &files.client_crl {
+            let validity = revocation_lists(file)?.1;
+            terms.push(Term { option: "client-crl", is_needed: true, validity });
+        }
+        let has_revocation_lists = files.client_crl.is_some();
+        Ok(Self { config: Arc::new(config), terms, verifier, has_revocation_lists })
+    }
+
+    fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    fn paths(files: &ServerFiles) -> Vec<&Path> {
+        let identity = [&files.identity.certificate, &files.identity.key, &files.client_ca];
+        identity.into_iter().chain(&files.client_crl).map(AsRef::as_ref).collect()
+    }
+}
+
+/// The material towards a gRPC store.
+#[derive(Debug)]
+pub struct ClientMaterial {
+    /// For connections from now on.
+    pub config: Arc<ClientConfig>,
+    terms: Vec<Term>,
+}
+
+impl Material for ClientMaterial {
+    type Files = ClientFiles;
+
+    const PURPOSE: &'static str = "towards the store";
+
+    fn load(files: &ClientFiles) -> Result<Self, TlsError> {
+        let config = Arc::new(client_config(files)?);
+        let mut terms = Vec::new();
+        if let Some(file) = &files.ca {
+            terms.push(Term { option: "store-ca", is_needed: false, validity: validity(file)? });
+        }
+        if let Some(identity) = &files.identity {
+            let validity = validity(&identity.certificate)?;
+            terms.push(Term { option: "store-cert", is_needed: true, validity });
+        }
+        Ok(Self { config, terms })
+    }
+
+    fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
+    fn paths(files: &ClientFiles) -> Vec<&Path> {
+        let identity = files.identity.iter().flat_map(|files| [&files.certificate, &files.key]);
+        files.ca.iter().chain(identity).map(AsRef::as_ref).collect()
+    }
+}
+
+/// Material, and the files that it comes from.
+#[derive(Debug)]
+pub struct Reloading<M: Material> {
+    files: M::Files,
+    /// Of the files when they were last read, usable or not.
+    seen: Snapshot,
+    current: watch::Sender<Arc<M>>,
+}
+
+impl<M: Material> Reloading<M> {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or used, or they do not fit together.
+    pub fn load(files: M::Files) -> Result<Self, TlsError> {
+        // Before reading: what changes in between is a change.
+        let seen = Snapshot::of::<M>(&files);
+        let current = watch::Sender::new(Arc::new(M::load(&files)?));
+        Ok(Self { files, seen, current })
+    }
+
+    /// The material of the time, now and later.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<M>> {
+        self.current.subscribe()
+    }
+
+    /// Reads the files again whenever they have changed or `requests` has. Files that cannot be
+    /// used are refused whole, and the material stays what it was. Never returns.
+    pub async fn follow(mut self, mut requests: watch::Receiver<u64>, metrics: Arc<Metrics>) {
+        let mut candidate = None;
+        loop {
+            let is_request = tokio::select! {
+                Ok(()) = requests.changed() => true,
+                () = tokio::time::sleep(INTERVAL) => false,
+            };
+            let now = Snapshot::of::<M>(&self.files);
+            if is_request || (now != self.seen && candidate.as_ref() == Some(&now)) {
+                self.seen = now;
+                candidate = None;
+                self.reload(&metrics);
+            } else {
+                candidate = (now != self.seen).then_some(now);
+            }
+        }
+    }
+
+    fn reload(&self, metrics: &Metrics) {
+        let purpose = M::PURPOSE;
+        match M::load(&self.files) {
+            Ok(material) => {
+                metrics.tls_reload("ok");
+                info!("the TLS material {purpose} was reloaded");
+                self.current.send_replace(Arc::new(material));
+            }
+            Err(error) => {
+                metrics.tls_reload("failed");
+                error!(%error, "the TLS material {purpose} has changed and cannot be used: the old one is kept");
+            }
+        }
+    }
+}
+
+/// What the content of files was at a time: a digest, because one of them is a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Snapshot(Vec<u8>);
+
+impl Snapshot {
+    fn of<M: Material>(files: &M::Files) -> Self {
+        let mut digest = Context::new(&SHA256);
+        for path in M::paths(files) {
+            match std::fs::read(path) {
+                Ok(content) => {
+                    digest.update(&content.len().to_be_bytes());
+                    digest.update(&content);
+                }
+                Err(error) => digest.update(error.kind().to_string().as_bytes()),
+            }
+        }
+        let digest: Digest = digest.finish();
+        Self(digest.as_ref().to_vec())
+    }
+}

@@ -1,0 +1,139 @@
+//! What is looked at all the time: the store, and how long certificates are still valid. Both tell
+//! the log, the metrics and the readiness.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{sync::watch, time::Instant};
+use tracing::{error, info, warn};
+
+use crate::{
+    metrics::Metrics,
+    readiness::Condition,
+    store::{Store, sql::SqlStore},
+    tls::{Material, Term},
+};
+
+/// How often the store is looked at.
+const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a store that was there may be away before that is a reason not to be ready: a blip
+/// would take all sidecars out of their Service at once, and nobody would be left to say 503.
+const STORE_GRACE: Duration = Duration::from_secs(10);
+
+/// How often the terms of certificates are looked at, and how often the log is told of one that is
+/// near its end.
+const TERM_INTERVAL: Duration = Duration::from_secs(1);
+const TERM_REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Brings the schema up, if that was asked for, and keeps an eye on the store. Never returns.
+pub(crate) async fn store(
+    store: Store,
+    mut migrate: bool,
+    condition: Condition,
+    metrics: Arc<Metrics>,
+) {
+    let mut state = None;
+    let mut last_ready = None;
+    loop {
+        if let Store::Sql(sql) = &store {
+            let (idle, used) = sql.connections();
+            metrics.db_pool_connections(idle, used);
+        }
+        let checked = match &store {
+            Store::Sql(sql) if migrate => migrated(sql, &mut migrate).await,
+            _ => Ok(()),
+        };
+        let checked = match checked {
+            Ok(()) => store.check().await,
+            Err(reason) => Err(reason),
+        };
+        metrics.store_available(checked.is_ok());
+        let is_news = state.as_ref() != Some(&checked);
+        match &checked {
+            Ok(()) => {
+                last_ready = Some(Instant::now());
+                condition.is_met();
+                if is_news {
+                    info!("the store is ready");
+                }
+            }
+            Err(reason) => {
+                if last_ready.is_none_or(|last: Instant| last.elapsed() >= STORE_GRACE) {
+                    condition.lacks(&**reason);
+                }
+                if is_news {
+                    warn!(reason, "the store is not ready");
+                }
+            }
+        }
+        state = Some(checked);
+        tokio::time::sleep(STORE_INTERVAL).await;
+    }
+}
+
+async fn migrated(sql: &SqlStore, migrate: &mut bool) -> Result<(), String> {
+    let applied = sql
+        .migrate_up()
+        .await
+        .map_err(|error| format!("the schema cannot be brought up: {error}"))?;
+    *migrate = false;
+    log_migrations(&applied);
+    Ok(())
+}
+
+/// Says which migrations were applied.
+pub(crate) fn log_migrations(applied: &[String]) {
+    for migration in applied {
+        info!(migration, "the schema was brought up");
+    }
+}
+
+/// Keeps an eye on how long the files of some material can still be used. Never returns.
+pub(crate) async fn terms<M: Material>(
+    mut material: watch::Receiver<Arc<M>>,
+    condition: Option<Condition>,
+    metrics: Arc<Metrics>,
+) {
+    let mut reminded: Option<Instant> = None;
+    loop {
+        let current = Arc::clone(&material.borrow_and_update());
+        let terms = current.terms();
+        for term in terms {
+            // No end that anybody writes is out of the range of exact numbers.
+            metrics.tls_certificate_expiry(term.option, term.validity.end() as f64);
+        }
+        if let Some(condition) = &condition {
+            match terms.iter().find(|term| term.is_needed && !term.is_valid()) {
+                None => condition.is_met(),
+                Some(term) => condition.lacks(format!("--{} is not valid now", term.option)),
+            };
+        }
+        let is_time = reminded.is_none_or(|reminded| reminded.elapsed() >= TERM_REMINDER);
+        // Each of them, not only the first that has something to say.
+        if is_time && terms.iter().filter(|term| remind(term)).count() > 0 {
+            reminded = Some(Instant::now());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TERM_INTERVAL) => {}
+            Ok(()) = material.changed() => reminded = None,
+        }
+    }
+}
+
+/// Says that a file can no longer be used, or soon cannot. Whether there was something to say.
+fn remind(term: &Term) -> bool {
+    let option = term.option;
+    let left = term.validity.left(SystemTime::now());
+    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+    if term.is_needed && !term.is_valid() {
+        error!("--{option} is not valid now: connections are refused until it is replaced");
+    } else if term.validity.is_near_its_end(SystemTime::now()) {
+        warn!(%left, "--{option}: less than 30 % of its lifetime is left");
+    } else {
+        return false;
+    }
+    true
+}
