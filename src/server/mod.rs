@@ -426,7 +426,12 @@ async fn certificate_ended(identity: Option<&Identity>) -> &'static str {
         if left.is_zero() {
             return "has ended";
         }
-        let current = Arc::clone(&material.borrow_and_update());
+        let current = {
+            let current = material.borrow_and_update();
+            // It may have changed during the handshake already.
+            has_changed |= current.has_changed();
+            Arc::clone(&current)
+        };
         if (has_changed || current.has_revocation_lists()) && !current.accepts(chain) {
             caller.refused.store(true, Ordering::Release);
             return "is not accepted any more";
