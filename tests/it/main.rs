@@ -26,5 +26,6 @@ mod linearizability;
 mod migrations;
 mod program;
 mod properties;
+mod reload;
 mod responses;
 mod wrong_requests;

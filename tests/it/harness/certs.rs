@@ -3,12 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tempfile::TempDir;
@@ -114,6 +116,13 @@ impl Identity {
         SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(not_after).unwrap() + 1)
     }
 
+    fn serial_number(&self) -> SerialNumber {
+        use x509_parser::prelude::FromDer as _;
+        let der = CertificateDer::from_pem_file(&self.certificate).unwrap();
+        let (_, certificate) = x509_parser::prelude::X509Certificate::from_der(&der).unwrap();
+        SerialNumber::from_slice(certificate.raw_serial())
+    }
+
     /// Waits until the certificate has ended.
     pub async fn wait_for_end(&self) {
         while let Ok(left) = self.end().duration_since(SystemTime::now()) {
@@ -142,7 +151,10 @@ impl Authority {
     pub fn new_in(parent: &Path) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "test authority");
+        // Revocation lists are found by the name of their issuer.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("test authority {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -165,6 +177,35 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.params(name).signed_by(&key, &self.issuer).unwrap();
         self.write(name, &certificate, &key)
+    }
+
+    /// Writes `NAME.crl`: these certificates are revoked, and the list is in force from and until
+    /// then, counted from now.
+    pub fn revoke(
+        &self,
+        name: &str,
+        revoked: &[&Identity],
+        from: time::Duration,
+        until: time::Duration,
+    ) -> PathBuf {
+        let now = OffsetDateTime::now_utc();
+        let revoked = revoked.iter().map(|identity| RevokedCertParams {
+            serial_number: identity.serial_number(),
+            revocation_time: now - Duration::from_secs(60),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now + from,
+            next_update: now + until,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.path().join(format!("{name}.crl"));
+        fs::write(&path, list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        path
     }
 
     /// The same, signed by nobody but itself.

@@ -322,6 +322,44 @@ impl Sidecar {
     }
 }
 
+/// Files as Kubernetes mounts a Secret: each is a symlink through `..data`, which is itself a symlink
+/// that is swapped when the Secret changes.
+pub struct Mounted {
+    folder: tempfile::TempDir,
+    version: u32,
+}
+
+impl Mounted {
+    /// With copies of these files, by the names that they are to have.
+    pub fn new(files: &[(&str, &Path)]) -> Self {
+        let mut mounted = Self { folder: tempfile::tempdir().unwrap(), version: 0 };
+        mounted.swap(files);
+        for (name, _) in files {
+            let target = Path::new("..data").join(name);
+            std::os::unix::fs::symlink(target, mounted.path(name)).unwrap();
+        }
+        mounted
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts other content behind the same names, all at once.
+    pub fn swap(&mut self, files: &[(&str, &Path)]) {
+        self.version += 1;
+        let version = format!("..{}", self.version);
+        let folder = self.folder.path().join(&version);
+        std::fs::create_dir(&folder).unwrap();
+        for (name, content) in files {
+            std::fs::copy(content, folder.join(name)).unwrap();
+        }
+        let link = self.folder.path().join("..data_tmp");
+        std::os::unix::fs::symlink(&version, &link).unwrap();
+        std::fs::rename(&link, self.folder.path().join("..data")).unwrap();
+    }
+}
+
 /// A folder with an SQLite file in it.
 pub struct SqliteFile {
     _folder: tempfile::TempDir,
