@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,7 +33,7 @@ use crate::harness::{
     client::{Client, admin, new_user},
     database::Kind,
     email_address,
-    process::{Pki, Process, Sidecar, SqliteFile, program},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program},
     stores::StoreKind,
 };
 
@@ -74,7 +74,7 @@ fn is_read(action: &str) -> bool {
 type Behaviour = Arc<dyn Fn(&'static str) -> Answer + Send + Sync>;
 
 /// What it answers.
-enum Answer {
+pub(crate) enum Answer {
     Status(Code),
     User(User),
     /// A reply without its user.
@@ -85,13 +85,13 @@ enum Answer {
 
 /// A real gRPC store that misbehaves.
 #[derive(Clone)]
-struct Misbehaving {
+pub(crate) struct Misbehaving {
     behaviour: Behaviour,
     calls: Arc<AtomicUsize>,
 }
 
 impl Misbehaving {
-    async fn start(
+    pub(crate) async fn start(
         behaviour: impl Fn(&'static str) -> Answer + Send + Sync + 'static,
     ) -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -106,7 +106,7 @@ impl Misbehaving {
         (store, address)
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
@@ -542,6 +542,80 @@ async fn a_store_that_goes_away_in_the_middle_of_a_call() {
     let answer = client.invoke("get_user", json!({ "user_id": "1" })).await;
     assert_eq!(answer["error_code"], "internal_error", "{answer}");
     store.await.unwrap();
+}
+
+/// Calls do not wait one after another for a store that is away: after some in a row that were not
+/// answered, one at a time tries it, and the others are told at once to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_fail_at_once_while_the_store_is_away() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let (store, address) = Misbehaving::start({
+        let hangs = Arc::clone(&hangs);
+        move |_| match hangs.load(Ordering::SeqCst) {
+            true => Answer::Hang,
+            false => Answer::Status(Code::NotFound),
+        }
+    })
+    .await;
+    let sidecar = sidecar(address, &["--store-timeout", "2s"]).await;
+    let client = sidecar.client();
+    let get_user = json!({ "action": "get_user", "arguments": { "user_id": "1" } }).to_string();
+    for _ in 0..5 {
+        let reply = client.post(get_user.clone()).await;
+        assert_eq!(reply.json()["error_code"], "internal_error");
+    }
+    let line = sidecar.process.wait_for_log("the store is away: calls fail at once");
+    assert!(line.contains("\"WARN\""), "{line}");
+
+    let probe = tokio::spawn({
+        let (client, body) = (sidecar.client(), get_user.clone());
+        async move { client.post(body).await }
+    });
+    while store.calls() < 6 {
+        assert!(!probe.is_finished(), "the probe does not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut refused = 0;
+    while !probe.is_finished() {
+        let reply = client.post(get_user.clone()).await;
+        if reply.status == StatusCode::SERVICE_UNAVAILABLE {
+            assert_eq!(reply.header("retry-after"), Some("1"));
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "all of them waited for the store");
+    let calls = store.calls();
+    assert!(calls <= 7, "one at a time: {calls} calls");
+
+    hangs.store(false, Ordering::SeqCst);
+    assert_eq!(probe.await.unwrap().json()["error_code"], "internal_error");
+    // One of these may be told so while another one is the probe; none of them waits.
+    let deadline = Instant::now() + PATIENCE;
+    while client.post(get_user.clone()).await.status != StatusCode::OK {
+        assert!(Instant::now() < deadline, "the store is not used again");
+    }
+    for _ in 0..20 {
+        assert_eq!(
+            client.error_code("get_user", json!({ "user_id": "1" })).await,
+            "user_not_found"
+        );
+    }
+    sidecar.process.wait_for_log("the store answers again");
+}
+
+/// What a store answers is never a reason to leave it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_the_store_answers_do_not_count_as_its_absence() {
+    for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Internal] {
+        let (store, address) = Misbehaving::start(move |_| Answer::Status(code)).await;
+        let sidecar = sidecar(address, &[]).await;
+        let client = sidecar.client();
+        for _ in 0..20 {
+            let error = client.error_code("get_user", json!({ "user_id": "1" })).await;
+            assert_eq!(error, "internal_error");
+        }
+        assert_eq!(store.calls(), 20, "{code:?}");
+    }
 }
 
 /// A store that says it is not serving makes the sidecar not ready; calls go through.

@@ -140,6 +140,12 @@ impl Client {
         Ok(sender)
     }
 
+    /// Whether there is no connection of HTTP/2 that takes requests: none was made, or the server has
+    /// said goodbye on it.
+    pub async fn is_closed(&self) -> bool {
+        self.http2.lock().await.as_ref().is_none_or(|sender| sender.is_closed())
+    }
+
     /// A connection of HTTP/1.1 whose bytes the test writes and reads itself.
     pub async fn raw_http1(&self) -> RawHttp1 {
         RawHttp1 { stream: self.http1().connect().await.unwrap(), received: Vec::new() }

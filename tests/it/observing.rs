@@ -1,0 +1,252 @@
+//! What operators see: probes, metrics, the log and the audit lines. `interface`, "Metrics".
+
+use std::time::{Duration, Instant};
+
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::{
+    faults::{Answer, Misbehaving},
+    harness::{
+        base64,
+        certs::Leaf,
+        client::{Client, admin, new_user},
+        database::Kind,
+        email_address,
+        process::{PATIENCE, Sidecar, run},
+        stores::{StoreKind, sqlite_sidecar},
+    },
+};
+
+/// The samples of `/metrics`, as `NAME{LABELS} VALUE`.
+async fn metrics(sidecar: &Sidecar) -> Vec<(String, f64)> {
+    let reply = admin(sidecar.admin, "/metrics").await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let samples = reply.text().lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+fn value(metrics: &[(String, f64)], name: &str) -> f64 {
+    let sample = metrics.iter().find(|(sample, _)| sample == name);
+    sample.unwrap_or_else(|| panic!("no {name} in {metrics:?}")).1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invocations_are_counted_by_action_and_outcome() {
+    let running = StoreKind::Bundled(Kind::Sqlite).start(&[]);
+    let client = running.client();
+    let user = client.create_user(&email_address()).await;
+    for _ in 0..3 {
+        client.get_user(&user).await;
+    }
+    client.error_code("get_user", json!({ "user_id": "nobody" })).await;
+    let metrics = metrics(&running.sidecar).await;
+    for (action, method, outcome, code, count) in [
+        ("create_user", "CreateUser", "ok", "OK", 1.0),
+        ("get_user", "GetUser", "ok", "OK", 3.0),
+        ("get_user", "GetUser", "user_not_found", "NOT_FOUND", 1.0),
+    ] {
+        let labels = format!("action=\"{action}\",outcome=\"{outcome}\"");
+        let name = format!("faroe_sidecar_action_duration_seconds_count{{{labels}}}");
+        assert_eq!(value(&metrics, &name), count, "{name}");
+        let labels = format!("code=\"{code}\",method=\"{method}\"");
+        let name = format!("faroe_sidecar_store_call_duration_seconds_count{{{labels}}}");
+        assert_eq!(value(&metrics, &name), count, "{name}");
+    }
+    assert_eq!(value(&metrics, "faroe_sidecar_store_available"), 1.0);
+    assert_eq!(value(&metrics, "faroe_sidecar_in_flight_requests"), 0.0);
+    assert_eq!(value(&metrics, "faroe_sidecar_connections"), 1.0);
+    assert_eq!(value(&metrics, "faroe_sidecar_tls_handshakes_total{result=\"ok\"}"), 1.0);
+    assert!(value(&metrics, "process_resident_memory_bytes") > 1e6);
+    let build = metrics.iter().find(|(name, _)| name.starts_with("faroe_sidecar_build_info{"));
+    let (build, _) = build.unwrap();
+    assert!(build.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))), "{build}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_invoked_is_counted_by_reason() {
+    let (sidecar, _file) = sqlite_sidecar(&["--max-body", "100", "--path", "/users"]);
+    let client = sidecar.client();
+    let stranger = sidecar.pki.authority.issue("stranger", Leaf::client(&["stranger"]));
+    let stranger = Client::new(sidecar.endpoint, &sidecar.pki, Some(&stranger));
+    let send = async |client: &Client, method: Method, path: &str, body: &str| {
+        client.send(client.request(method, path, body.to_owned())).await.unwrap();
+    };
+    send(&client, Method::POST, "/", "{}").await;
+    send(&client, Method::GET, "/users", "").await;
+    send(&client, Method::POST, "/users", "{}").await;
+    send(&client, Method::POST, "/users", &"x".repeat(101)).await;
+    send(&stranger, Method::POST, "/users", "{}").await;
+    let anonymous = Client::new(sidecar.endpoint, &sidecar.pki, None);
+    assert!(anonymous.try_post("{}").await.is_err());
+
+    let metrics = metrics(&sidecar).await;
+    for reason in ["path", "method", "bad_request", "max_body", "not_allowed"] {
+        let name = format!("faroe_sidecar_rejected_requests_total{{reason=\"{reason}\"}}");
+        assert_eq!(value(&metrics, &name), 1.0, "{name}");
+    }
+    assert_eq!(value(&metrics, "faroe_sidecar_tls_handshakes_total{result=\"failed\"}"), 1.0);
+    let actions = metrics.iter().filter(|(name, _)| name.contains("action_duration"));
+    assert_eq!(actions.count(), 0, "nothing was invoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_breaks_the_contract_is_counted_by_check() {
+    let (_store, address) = Misbehaving::start(|_| Answer::Nothing).await;
+    let sidecar = Sidecar::ready(&format!("grpc://{address}"), &[]);
+    let error = sidecar.client().error_code("get_user", json!({ "user_id": "1" })).await;
+    assert_eq!(error, "internal_error");
+    let metrics = metrics(&sidecar).await;
+    let violations: Vec<_> = metrics
+        .iter()
+        .filter(|(name, _)| name.starts_with("faroe_sidecar_store_contract_violations_total{"))
+        .collect();
+    let [(name, count)] = violations[..] else { panic!("{violations:?}") };
+    assert!(name.contains("method=\"GetUser\"") && name.contains("check=\""), "{name}");
+    assert_eq!(*count, 1.0);
+}
+
+/// No label is an address or an ID: their number would grow with the users, and they are nobody's
+/// business.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_show_no_user() {
+    let running = StoreKind::Bundled(Kind::Sqlite).start(&[]);
+    let client = running.client();
+    let email_address = email_address();
+    let user = client.create_user(&email_address).await;
+    client.get_user(&user).await;
+    client.error_code("create_user", new_user(&email_address)).await;
+    let text = admin(running.sidecar.admin, "/metrics").await.text().to_owned();
+    for secret in [&*email_address, user["id"].as_str().unwrap(), "planted", "argon2id"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_database_are_counted() {
+    let running = StoreKind::Bundled(Kind::Sqlite).start(&[]);
+    let idle = "faroe_sidecar_db_pool_connections{state=\"idle\"}";
+    let deadline = Instant::now() + PATIENCE;
+    // They are counted when the store is looked at.
+    while value(&metrics(&running.sidecar).await, idle) < 2.0 {
+        assert!(Instant::now() < deadline, "one for reads and one for writes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// One audit line for each change; none for what changed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_to_a_user_has_an_audit_line() {
+    let running = StoreKind::Bundled(Kind::Sqlite).start(&[]);
+    let client = running.client();
+    let email_address = email_address();
+    let user = client.create_user(&email_address).await;
+    let id = user["id"].as_str().unwrap();
+    client.get_user(&user).await;
+    client.error_code("create_user", new_user(&email_address)).await;
+    client
+        .values(
+            "update_user_email_address",
+            json!({
+                "user_id": id,
+                "email_address": crate::harness::email_address(),
+                "user_email_address_counter": 0,
+            }),
+        )
+        .await;
+    let password = json!({
+        "user_id": id,
+        "password_hash": base64("planted other hash"),
+        "password_hash_algorithm_id": "x",
+        "password_salt": base64("planted other salt"),
+        "user_password_hash_counter": 0,
+    });
+    client.values("update_user_password_hash", password.clone()).await;
+    client.error_code("update_user_password_hash", password).await;
+    let sessions = json!({ "user_id": id, "user_sessions_counter": 0 });
+    client.values("increment_user_sessions_counter", sessions).await;
+    client.values("delete_user", json!({ "user_id": id })).await;
+
+    running.sidecar.process.wait_for_log("user deleted");
+    let log = running.sidecar.process.log();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["target"] == "audit")
+        .collect();
+    let changes: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    assert_eq!(
+        changes,
+        [
+            "user created",
+            "email address changed",
+            "password hash changed",
+            "sessions ended",
+            "user deleted"
+        ]
+    );
+    for line in &lines {
+        assert_eq!(line["user_id"], id, "{line}");
+        assert_eq!(line["caller"], "faroe");
+        assert_eq!(line["outcome"], "ok");
+        assert_eq!(line["action_invocation_id"].as_str().unwrap().len(), 24);
+    }
+}
+
+/// A change of which nobody knows whether it was made has its line too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_may_have_been_made_has_an_audit_line() {
+    let (_store, address) = Misbehaving::start(|_| Answer::Hang).await;
+    let url = format!("grpc://{address}");
+    let sidecar = Sidecar::ready(&url, &["--store-timeout", "200ms"]);
+    sidecar.client().error_code("delete_user", json!({ "user_id": "1" })).await;
+    let line = sidecar.process.wait_for_log("user deleted");
+    assert!(
+        line.contains("\"outcome\":\"unknown\"") && line.contains("\"user_id\":\"1\""),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_listener_knows_its_paths_and_methods() {
+    let (sidecar, _file) = sqlite_sidecar(&[]);
+    for (method, path, status, allowed) in [
+        (Method::GET, "/livez", 200, None),
+        (Method::HEAD, "/readyz", 200, None),
+        (Method::POST, "/readyz", 405, Some("GET, HEAD")),
+        (Method::POST, "/metrics", 405, Some("GET, HEAD")),
+        (Method::GET, "/drain", 405, Some("POST")),
+        (Method::GET, "/", 404, None),
+        (Method::GET, "/metrics/", 404, None),
+    ] {
+        let io = TokioIo::new(TcpStream::connect(sidecar.admin).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder().method(method.clone()).uri(path).header("host", "x");
+        let response =
+            sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
+        let allow = response.headers().get("allow").map(|value| value.to_str().unwrap());
+        assert_eq!(allow, allowed, "{method} {path}");
+        response.into_body().collect().await.unwrap();
+    }
+    assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK, "nothing was drained");
+}
+
+#[test]
+fn health_and_drain_take_wrong_addresses_for_wrong_usage() {
+    for command in ["health", "drain"] {
+        let output = run([command, "--admin-listen", "localhost:9090"]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+    }
+}

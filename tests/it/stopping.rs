@@ -1,0 +1,202 @@
+//! The end of a sidecar: load balancers notice first, nothing in hand is lost, and nobody waits for
+//! ever. `interface`, "`serve`", `--drain-delay`, `--drain-timeout`.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+use crate::{
+    faults::{Answer, Misbehaving},
+    harness::{
+        client::{Client, admin},
+        process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
+        stores::sqlite_sidecar,
+    },
+};
+
+fn get_user() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": "nobody" } }).to_string()
+}
+
+fn post(body: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// While the delay lasts everything is served, and every answer sends its caller elsewhere; a
+/// connection of HTTP/1.1 without a request is left alone, because a POST may be on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_goes_on_for_the_delay() {
+    let (mut sidecar, _file) = sqlite_sidecar(&["--drain-delay", "4s"]);
+    let client = sidecar.client();
+    client.post(get_user()).await;
+    let mut used = client.raw_http1().await;
+    used.write(post(&get_user())).await.unwrap();
+    let (head, _) = used.response().await.unwrap();
+    assert!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    let mut idle = client.http1().connect().await.unwrap();
+
+    let start = Instant::now();
+    sidecar.process.signal("TERM");
+    sidecar.process.wait_for_log("draining");
+    let ready = admin(sidecar.admin, "/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text().contains("drain: the sidecar is stopping"), "{}", ready.text());
+    assert_eq!(admin(sidecar.admin, "/livez").await.status, StatusCode::OK);
+
+    // A connection from before, and one from now.
+    for mut connection in [used, client.raw_http1().await] {
+        connection.write(post(&get_user())).await.unwrap();
+        let (head, _) = connection.response().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
+        assert!(connection.response().await.is_err(), "the connection ends after the answer");
+    }
+    // HTTP/2 gets its answer and GOAWAY; whoever comes again is served again.
+    let new = sidecar.client();
+    for _ in 0..3 {
+        assert_eq!(new.post(get_user()).await.status, StatusCode::OK);
+        until_closed(&new).await;
+    }
+    until_closed(&client).await;
+    assert!(start.elapsed() < Duration::from_secs(4), "it took so long that nothing was tested");
+
+    // The idle one ends with the delay, not before.
+    assert_eq!(idle.read(&mut [0]).await.unwrap_or(0), 0);
+    assert!(start.elapsed() >= Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_eq!(sidecar.process.wait().code(), Some(0));
+}
+
+/// Until the client's connection of HTTP/2 takes no more requests.
+async fn until_closed(client: &Client) {
+    let deadline = Instant::now() + PATIENCE;
+    while !client.is_closed().await {
+        assert!(Instant::now() < deadline, "no GOAWAY");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A sidecar in front of a store that never answers, with a call in hand.
+async fn with_a_call_in_hand(options: &[&str]) -> (Sidecar, Misbehaving) {
+    let (store, address) = Misbehaving::start(|_| Answer::Hang).await;
+    let options = [&["--store-timeout", "60s"], options].concat();
+    let sidecar = Sidecar::ready(&format!("grpc://{address}"), &options);
+    let client = sidecar.client();
+    tokio::spawn(async move { client.try_post(get_user()).await });
+    let deadline = Instant::now() + PATIENCE;
+    while store.calls() == 0 {
+        assert!(Instant::now() < deadline, "the call does not arrive");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (sidecar, store)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_cuts_at_once() {
+    for delay in ["0s", "50s"] {
+        let (mut sidecar, _store) =
+            with_a_call_in_hand(&["--drain-delay", delay, "--drain-timeout", "60s"]).await;
+        sidecar.process.signal("TERM");
+        sidecar.process.wait_for_log("draining");
+        sidecar.process.signal("INT");
+        // The test waits for less than the call, or the delay, would take.
+        assert_eq!(sidecar.process.wait().code(), Some(1), "delay {delay}");
+        sidecar.process.wait_for_log("were cut off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_limit_counts_from_the_signal() {
+    let options = ["--drain-delay", "1s", "--drain-timeout", "2s"];
+    let (mut sidecar, _store) = with_a_call_in_hand(&options).await;
+    let start = Instant::now();
+    assert_eq!(sidecar.process.terminate().code(), Some(1));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(30), "{took:?}");
+}
+
+#[test]
+fn the_delay_is_part_of_the_time_limit() {
+    let pki = Pki::new();
+    let mut arguments = pki.serve_options("sqlite://unused.sqlite");
+    arguments.extend(["--drain-delay", "25s"].map(str::to_owned));
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("--drain-delay") && text.contains("--drain-timeout"), "{text}");
+}
+
+/// `drain` sends callers elsewhere and stops nothing; the delay counts from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_begins_without_stopping() {
+    let (mut sidecar, _file) = sqlite_sidecar(&["--drain-delay", "2s"]);
+    let address = sidecar.admin.to_string();
+    let ask = |command: &[&str]| {
+        let output = run([command, &["--admin-listen", &address]].concat());
+        let text = [&*output.stdout, &*output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    assert_eq!(ask(&["health"]), (Some(0), "ok\n".to_owned()));
+    assert_eq!(ask(&["health", "--ready"]), (Some(0), "ok\n".to_owned()));
+
+    for _ in 0..2 {
+        assert_eq!(ask(&["drain"]), (Some(0), "draining\n".to_owned()));
+    }
+    let begun = Instant::now();
+    assert_eq!(sidecar.process.log().matches("draining by request").count(), 1);
+    assert_eq!(ask(&["health"]).0, Some(0));
+    let (code, text) = ask(&["health", "--ready"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("drain: the sidecar is stopping"), "{text}");
+    while begun.elapsed() < Duration::from_secs(3) {
+        let mut connection = sidecar.client().raw_http1().await;
+        connection.write(post(&get_user())).await.unwrap();
+        let (head, _) = connection.response().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    }
+    // The delay is over already.
+    sidecar.process.signal("TERM");
+    assert_eq!(sidecar.process.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_is_not_there_is_not_healthy() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    for command in [&["health"][..], &["health", "--ready"], &["drain"]] {
+        let output = run([command, &["--admin-listen", &free]].concat());
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(&free) && text.lines().count() == 1, "{text}");
+    }
+}
+
+/// A blip of the store takes nobody out of a Service; ten seconds do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_goes_away_is_a_reason_not_to_be_ready_after_ten_seconds_only() {
+    let users = SqliteFile::new();
+    let options = ["store", "--listen", "tcp://127.0.0.1:0", "--log-format", "json", "--store"];
+    let mut store = Process::start(program([&options[..], &[&users.url()]].concat()));
+    let line: Value = serde_json::from_str(&store.wait_for_log("\"listening\"")).unwrap();
+    let url = line["store"].as_str().unwrap().replace("tcp://", "grpc://");
+    let sidecar = Sidecar::ready(&url, &[]);
+    assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
+
+    store.kill();
+    let away = Instant::now();
+    sidecar.process.wait_for_log("the store is not ready");
+    loop {
+        let ready = admin(sidecar.admin, "/readyz").await;
+        if ready.status == StatusCode::SERVICE_UNAVAILABLE {
+            assert!(ready.text().contains("store: no connection"), "{}", ready.text());
+            break;
+        }
+        assert!(away.elapsed() < PATIENCE, "it stays ready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // It was last seen up to a second before it went.
+    assert!(away.elapsed() >= Duration::from_secs(8), "{:?}", away.elapsed());
+    let metrics = admin(sidecar.admin, "/metrics").await;
+    assert!(metrics.text().contains("\nfaroe_sidecar_store_available 0\n"), "{}", metrics.text());
+}
