@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
-    app::{App, Config, DEFAULT_DRAIN_TIMEOUT, StoreConfig},
+    app::{App, Config, DEFAULT_DRAIN_TIMEOUT, Signal, StoreConfig},
     authz::AllowList,
     dev::{self, Files},
     endpoint, server, store,
@@ -96,7 +96,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     let users = config.store.url.kind();
     let made = dev::prepare(&options.dir).map_err(Failure::Failed)?;
     block_on(async {
-        let signals = signals().map_err(Failure::failed)?;
+        let signals = signals(Signal::Stop).map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         let address = app.endpoint_address().map_err(Failure::failed)?;
         print_line(&format!(

@@ -197,12 +197,13 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<
     result
 }
 
-/// SIGTERM and SIGINT to stop, SIGHUP to reload; to be made before anybody could send one.
-fn signals() -> io::Result<impl Stream<Item = Signal> + Unpin + Send> {
+/// SIGTERM and SIGINT to stop, SIGHUP for what is given: a server reloads, and what is run by hand
+/// ends with its terminal. To be made before anybody could send one.
+fn signals(hang_up: Signal) -> io::Result<impl Stream<Item = Signal> + Unpin + Send> {
     let of = |kind| io::Result::Ok(SignalStream::new(signal(kind)?));
     let stop = of(SignalKind::terminate())?.merge(of(SignalKind::interrupt())?);
-    let reload = of(SignalKind::hangup())?;
-    Ok(stop.map(|()| Signal::Stop).merge(reload.map(|()| Signal::Reload)))
+    let hangs_up = of(SignalKind::hangup())?;
+    Ok(stop.map(|()| Signal::Stop).merge(hangs_up.map(move |()| hang_up)))
 }
 
 #[cfg(test)]

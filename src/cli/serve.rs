@@ -14,7 +14,7 @@ use super::{
     signals,
 };
 use crate::{
-    app::{App, Config, Ended, StoreConfig},
+    app::{App, Config, Ended, Signal, StoreConfig},
     authz::{AllowList, AllowedClient},
     endpoint, server, store,
     tls::{ClientFiles, IdentityFiles, ServerFiles},
@@ -273,7 +273,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     options.log.start();
     let config = options.resolve().map_err(Failure::Usage)?;
     block_on(async {
-        let signals = signals().map_err(Failure::failed)?;
+        let signals = signals(Signal::Reload).map_err(Failure::failed)?;
         let app = App::bind(config).await?;
         ended(app.run(signals).await.map_err(Failure::Failed)?)
     })

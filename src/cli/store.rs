@@ -92,8 +92,10 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         .transpose()
         .map_err(Failure::usage)?;
     block_on(async {
-        let mut signals = signals().map_err(Failure::failed)?;
-        let shutdown = async move { while signals.next().await == Some(Signal::Reload) {} };
+        let mut signals = signals(Signal::Stop).map_err(Failure::failed)?;
+        let shutdown = async move {
+            signals.next().await;
+        };
         let bound = Bound::bind(&options.listen).await.map_err(Failure::Failed)?;
         let store = SqlStore::open(&url, &options.database.config()).map_err(Failure::failed)?;
         if let Url::Sqlite(_) = url {

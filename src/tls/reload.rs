@@ -170,7 +170,7 @@ impl Material for ClientMaterial {
 /// Material, and the files that it comes from.
 #[derive(Debug)]
 pub struct Reloading<M: Material> {
-    files: M::Files,
+    files: Arc<M::Files>,
     /// Of the files when they were last read, usable or not.
     seen: Snapshot,
     current: watch::Sender<Arc<M>>,
@@ -186,7 +186,7 @@ impl<M: Material> Reloading<M> {
         // Before reading: what changes in between is a change.
         let seen = Snapshot::of::<M>(&files);
         let current = watch::Sender::new(Arc::new(M::load(&files)?));
-        Ok(Self { files, seen, current })
+        Ok(Self { files: Arc::new(files), seen, current })
     }
 
     /// The material of the time, now and later.
@@ -203,20 +203,30 @@ impl<M: Material> Reloading<M> {
                 Ok(()) = requests.changed() => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            let now = Snapshot::of::<M>(&self.files);
+            let Some(now) = self.blocking(Snapshot::of::<M>).await else { continue };
             if is_request || (now != self.seen && candidate.as_ref() == Some(&now)) {
                 self.seen = now;
                 candidate = None;
-                self.reload(&metrics);
+                self.reload(&metrics).await;
             } else {
                 candidate = (now != self.seen).then_some(now);
             }
         }
     }
 
-    fn reload(&self, metrics: &Metrics) {
+    /// Runs what reads the files where it may block; nothing comes of it when the program ends.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&M::Files) -> T + Send + 'static,
+    ) -> Option<T> {
+        let files = Arc::clone(&self.files);
+        tokio::task::spawn_blocking(move || read(&files)).await.ok()
+    }
+
+    async fn reload(&self, metrics: &Metrics) {
         let purpose = M::PURPOSE;
-        match M::load(&self.files) {
+        let Some(loaded) = self.blocking(M::load).await else { return };
+        match loaded {
             Ok(material) => {
                 metrics.tls_reload("ok");
                 info!("the TLS material {purpose} was reloaded");
