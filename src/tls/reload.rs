@@ -228,9 +228,9 @@ impl<M: Material> Reloading<M> {
         let Some(loaded) = self.blocking(M::load).await else { return };
         match loaded {
             Ok(material) => {
+                self.current.send_replace(Arc::new(material));
                 metrics.tls_reload("ok");
                 info!("the TLS material {purpose} was reloaded");
-                self.current.send_replace(Arc::new(material));
             }
             Err(error) => {
                 metrics.tls_reload("failed");
