@@ -615,6 +615,8 @@ async fn errors_that_the_store_answers_do_not_count_as_its_absence() {
             assert_eq!(error, "internal_error");
         }
         assert_eq!(store.calls(), 20, "{code:?}");
+        let log = sidecar.process.log();
+        assert!(!log.contains("the store is away"), "{code:?}:\n{log}");
     }
 }
 
