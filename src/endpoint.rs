@@ -435,19 +435,18 @@ fn log_resolution(resolution: &Resolution, caller: &str, duration: Duration) {
 
 /// One line a change to a user, or what may have been one.
 fn audit(resolution: &Resolution, caller: &str) {
-    let outcome = match &resolution.failure {
-        _ if resolution.action.is_read() => return,
-        None => "ok",
-        Some(Failure::Unanswered(_) | Failure::BrokenOff) => "unknown",
-        Some(_) => return,
-    };
     let change = match resolution.action {
+        Action::GetUser | Action::GetUserByEmailAddress => return,
         Action::CreateUser => "user created",
         Action::UpdateUserEmailAddress => "email address changed",
         Action::UpdateUserPasswordHash => "password hash changed",
         Action::IncrementUserSessionsCounter => "sessions ended",
         Action::DeleteUser => "user deleted",
-        Action::GetUser | Action::GetUserByEmailAddress => return,
+    };
+    let outcome = match &resolution.failure {
+        None => "ok",
+        Some(Failure::Unanswered(_) | Failure::BrokenOff) => "unknown",
+        Some(_) => return,
     };
     let user_id = resolution.user_id.as_deref().map(shortened);
     let action_invocation_id = resolution.action_invocation_id.as_str();
