@@ -25,6 +25,7 @@ mod interop;
 mod linearizability;
 mod migrations;
 mod observing;
+mod outages;
 mod program;
 mod properties;
 mod reload;
