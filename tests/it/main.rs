@@ -30,5 +30,6 @@ mod program;
 mod properties;
 mod reload;
 mod responses;
+mod sqlite_file;
 mod stopping;
 mod wrong_requests;

@@ -126,6 +126,12 @@ impl Load {
         .await;
     }
 
+    /// Waits until so many more reads have succeeded.
+    pub async fn reads(&self, times: usize) {
+        let now = *self.progress.borrow();
+        self.wait_for("answered reads", |progress| progress.reads >= now.reads + times).await;
+    }
+
     /// Waits until so many more requests have failed.
     pub async fn fails(&self, times: usize) {
         let now = *self.progress.borrow();
