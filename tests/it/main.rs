@@ -14,6 +14,7 @@ mod harness;
 
 mod actions;
 mod certificates;
+mod clock;
 mod concurrency;
 mod conflicts;
 mod counters;
