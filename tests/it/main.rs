@@ -19,6 +19,7 @@ mod concurrency;
 mod conflicts;
 mod counters;
 mod database_tls;
+mod descriptors;
 mod durability;
 mod faults;
 mod grpc_tls;

@@ -32,7 +32,7 @@ pub use self::{
     pools::{Config, DEFAULT_SERVER_CONNECTIONS, DEFAULT_SQLITE_CONNECTIONS},
     url::Url,
 };
-use super::{NotReached, reach_timeout};
+use super::{NotReached, Unanswered, reach_timeout};
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
     GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
@@ -103,7 +103,7 @@ impl SqlStore {
     ///
     /// In words, what is missing and which command does it.
     pub async fn check(&self) -> Result<(), String> {
-        self.pools.check_file().map_err(|displaced| displaced.to_string())?;
+        self.check_file()?;
         let status = tokio::time::timeout(self.store_timeout, self.migration_status())
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
@@ -145,17 +145,20 @@ impl SqlStore {
         self.pools.writes()
     }
 
+    /// Whether the users are where the URL says, as far as that can change.
+    fn check_file(&self) -> Result<(), String> {
+        self.pools.check_file().map_err(|displaced| displaced.to_string())
+    }
+
     /// What a statement gives. Nothing is asked of an SQLite file that is not the users' any more,
     /// nor is anything acknowledged that was written there.
     async fn result<T>(
         &self,
         statement: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, Status> {
-        self.pools
-            .check_file()
-            .map_err(|displaced| NotReached::new(displaced.to_string()).into_status())?;
+        self.check_file().map_err(|reason| NotReached::new(reason).into_status())?;
         let result = statement.await.map_err(|error| error::status(&error))?;
-        self.pools.check_file().map_err(|displaced| Status::unavailable(displaced.to_string()))?;
+        self.check_file().map_err(|reason| Unanswered::ConnectionLost(reason).into_status())?;
         Ok(result)
     }
 

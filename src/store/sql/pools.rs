@@ -169,7 +169,7 @@ impl Pools {
             (idle, open - idle)
         }
         match &self.inner {
-            Inner::Sqlite { reads, writes } => {
+            Inner::Sqlite { reads, writes, .. } => {
                 let ((idle, used), (more_idle, more_used)) = (count(reads), count(writes));
                 (idle + more_idle, used + more_used)
             }
