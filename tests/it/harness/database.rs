@@ -363,7 +363,9 @@ impl Server {
         install
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(&user)
-            .arg(format!("--datadir={}", data.display()));
+            .arg(format!("--datadir={}", data.display()))
+            // A server that starts removes what it takes for its own in a shared folder.
+            .env("TMPDIR", &folder);
         succeed(install);
         let address = purpose.address();
         let init = folder.join("init.sql");
@@ -391,6 +393,7 @@ impl Server {
             .arg(&user)
             .arg(format!("--init-file={}", init.display()))
             .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--tmpdir={}", folder.display()))
             .arg(format!("--socket={}", folder.join("mariadb.sock").display()))
             .arg(format!("--port={}", address.port()))
             .arg(format!("--ssl-cert={}", identity.certificate.display()))
