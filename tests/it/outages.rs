@@ -47,9 +47,11 @@ impl Subject {
         Self { sidecar, load, returns: Vec::new() }
     }
 
-    /// The store is away from now on, and stays so for [`AWAY`].
+    /// The store is away from now on, and stays so for [`AWAY`], and until callers were told.
     async fn away(&self) {
-        tokio::time::sleep(AWAY).await;
+        let end = Instant::now() + AWAY;
+        self.load.fails(CALLERS).await;
+        tokio::time::sleep_until(end.into()).await;
     }
 
     /// The store is back: reads and writes succeed again.
