@@ -6,6 +6,7 @@
 
 mod entity;
 mod error;
+mod file;
 mod follow;
 mod migration;
 mod pools;
@@ -31,7 +32,7 @@ pub use self::{
     pools::{Config, DEFAULT_SERVER_CONNECTIONS, DEFAULT_SQLITE_CONNECTIONS},
     url::Url,
 };
-use super::reach_timeout;
+use super::{NotReached, Unanswered, reach_timeout};
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
     GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
@@ -102,6 +103,7 @@ impl SqlStore {
     ///
     /// In words, what is missing and which command does it.
     pub async fn check(&self) -> Result<(), String> {
+        self.check_file()?;
         let status = tokio::time::timeout(self.store_timeout, self.migration_status())
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
@@ -143,6 +145,23 @@ impl SqlStore {
         self.pools.writes()
     }
 
+    /// Whether the users are where the URL says, as far as that can change.
+    fn check_file(&self) -> Result<(), String> {
+        self.pools.check_file().map_err(|displaced| displaced.to_string())
+    }
+
+    /// What a statement gives. Nothing is asked of an SQLite file that is not the users' any more,
+    /// nor is anything acknowledged that was written there.
+    async fn result<T>(
+        &self,
+        statement: impl Future<Output = Result<T, DbErr>>,
+    ) -> Result<T, Status> {
+        self.check_file().map_err(|reason| NotReached::new(reason).into_status())?;
+        let result = statement.await.map_err(|error| error::status(&error))?;
+        self.check_file().map_err(|reason| Unanswered::ConnectionLost(reason).into_status())?;
+        Ok(result)
+    }
+
     /// One atomic compare and set: `changes` to the row of the user, where `counter` still is
     /// `seen`, and 1 more on that counter.
     ///
@@ -167,7 +186,7 @@ impl SqlStore {
         for (column, value) in changes {
             update = update.col_expr(column, value);
         }
-        match update.exec(self.writes()).await.map_err(|error| error::status(&error))? {
+        match self.result(update.exec(self.writes())).await? {
             result if result.rows_affected == 0 => Err(not_found()),
             _ => Ok(()),
         }
@@ -175,12 +194,8 @@ impl SqlStore {
 
     /// What a compare and set on a counter at 2147483647 answers; it never changes the row.
     async fn counter_at_maximum(&self, user_id: &str, counter: Column) -> Result<(), Status> {
-        let matching = Users::find_by_id(user_id)
-            .filter(counter.eq(i32::MAX))
-            .count(self.reads())
-            .await
-            .map_err(|error| error::status(&error))?;
-        match matching {
+        let matching = Users::find_by_id(user_id).filter(counter.eq(i32::MAX)).count(self.reads());
+        match self.result(matching).await? {
             0 => Err(not_found()),
             _ => Err(Status::internal("the counter is at 2147483647 and cannot be incremented")),
         }
@@ -226,10 +241,7 @@ impl UserStore for SqlStore {
             disabled_counter: Set(0),
             sessions_counter: Set(0),
         };
-        Users::insert(row)
-            .exec_without_returning(self.writes())
-            .await
-            .map_err(|error| error::status(&error))?;
+        self.result(Users::insert(row).exec_without_returning(self.writes())).await?;
         Ok(Response::new(CreateUserResponse { user: Some(user) }))
     }
 
@@ -237,12 +249,9 @@ impl UserStore for SqlStore {
         &self,
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
-        let row = Users::find_by_id(request.into_inner().user_id)
-            .into_model::<Row>()
-            .one(self.reads())
-            .await
-            .map_err(|error| error::status(&error))?;
-        let Row(user) = row.ok_or_else(not_found)?;
+        let user_id = request.into_inner().user_id;
+        let row = Users::find_by_id(user_id).into_model::<Row>().one(self.reads());
+        let Row(user) = self.result(row).await?.ok_or_else(not_found)?;
         Ok(Response::new(GetUserResponse { user: Some(user) }))
     }
 
@@ -253,10 +262,8 @@ impl UserStore for SqlStore {
         let row = Users::find()
             .filter(Column::EmailAddress.eq(request.into_inner().email_address))
             .into_model::<Row>()
-            .one(self.reads())
-            .await
-            .map_err(|error| error::status(&error))?;
-        let Row(user) = row.ok_or_else(not_found)?;
+            .one(self.reads());
+        let Row(user) = self.result(row).await?.ok_or_else(not_found)?;
         Ok(Response::new(GetUserByEmailAddressResponse { user: Some(user) }))
     }
 
@@ -313,11 +320,8 @@ impl UserStore for SqlStore {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
-        let result = Users::delete_by_id(request.into_inner().user_id)
-            .exec(self.writes())
-            .await
-            .map_err(|error| error::status(&error))?;
-        match result.rows_affected {
+        let deletion = Users::delete_by_id(request.into_inner().user_id).exec(self.writes());
+        match self.result(deletion).await?.rows_affected {
             0 => Err(not_found()),
             _ => Ok(Response::new(DeleteUserResponse {})),
         }

@@ -1,6 +1,6 @@
 //! The connections of the bundled store.
 
-use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{io, time::Duration};
 
 use sea_orm::{DatabaseConnection, SqlxMySqlConnector, SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
@@ -8,7 +8,10 @@ use sqlx::{
     Sqlite, pool::PoolOptions,
 };
 
-use super::url::{Url, sqlite_options};
+use super::{
+    file::{Displaced, File},
+    url::{Url, sqlite_options},
+};
 use crate::store::reach_timeout;
 
 /// Connections to a database server by default.
@@ -41,7 +44,7 @@ pub(super) struct Pools {
 
 #[derive(Clone)]
 enum Inner {
-    Sqlite { reads: Pool<Sqlite>, writes: Pool<Sqlite> },
+    Sqlite { file: File, reads: Pool<Sqlite>, writes: Pool<Sqlite> },
     Postgres(Pool<Postgres>),
     MySql(Pool<MySql>),
 }
@@ -51,7 +54,7 @@ impl Pools {
         let acquire_timeout = reach_timeout(config.store_timeout);
         Ok(match url {
             Url::Sqlite(path) => {
-                create_private(path)?;
+                let file = File::open(path)?;
                 let pool = |connections: u32| {
                     PoolOptions::<Sqlite>::new()
                         .max_connections(connections)
@@ -67,7 +70,7 @@ impl Pools {
                 Self {
                     reads: SqlxSqliteConnector::from_sqlx_sqlite_pool(reads.clone()),
                     writes: SqlxSqliteConnector::from_sqlx_sqlite_pool(writes.clone()),
-                    inner: Inner::Sqlite { reads, writes },
+                    inner: Inner::Sqlite { file, reads, writes },
                 }
             }
             Url::Postgres(options, _) => {
@@ -99,6 +102,14 @@ impl Pools {
 
     pub(super) fn writes(&self) -> &DatabaseConnection {
         &self.writes
+    }
+
+    /// Whether the connections are to what the URL names; only a file can become another one.
+    pub(super) fn check_file(&self) -> Result<(), Displaced> {
+        match &self.inner {
+            Inner::Sqlite { file, .. } => file.check(),
+            Inner::Postgres(_) | Inner::MySql(_) => Ok(()),
+        }
     }
 
     /// Connects with other credentials from now on. Does nothing, and says so, if `url` is of another
@@ -158,7 +169,7 @@ impl Pools {
             (idle, open - idle)
         }
         match &self.inner {
-            Inner::Sqlite { reads, writes } => {
+            Inner::Sqlite { reads, writes, .. } => {
                 let ((idle, used), (more_idle, more_used)) = (count(reads), count(writes));
                 (idle + more_idle, used + more_used)
             }
@@ -169,7 +180,7 @@ impl Pools {
 
     pub(super) async fn close(&self) {
         match &self.inner {
-            Inner::Sqlite { reads, writes } => {
+            Inner::Sqlite { reads, writes, .. } => {
                 reads.close().await;
                 writes.close().await;
             }
@@ -203,17 +214,4 @@ async fn is_free(connection: &mut impl Connection) -> Result<bool, sqlx::Error> 
         Ok(Err(error)) => Err(error),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
-}
-
-/// Creates the file if it is missing, for its owner alone; SQLite gives its companions the mode of
-/// the file.
-fn create_private(path: &Path) -> io::Result<()> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map(|_| ())
 }

@@ -1,15 +1,17 @@
-//! Real database servers: started by the first test that needs one, on a free port, in a folder of
-//! their own, and ended with the process of the tests.
+//! Real database servers, on a free port and in a folder of their own: those of the whole run,
+//! started by the first test that needs one and ended with the process of the tests, and those that
+//! a test has for itself, to stop, start and pause.
 
 use std::{
     fs,
-    net::TcpListener,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
+        LazyLock, Mutex,
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -172,18 +174,75 @@ pub const COLUMNS: [&str; 13] = [
     "updated_at",
 ];
 
-static POSTGRES: LazyLock<Server> = LazyLock::new(Server::postgres);
-static MARIADB: LazyLock<Server> = LazyLock::new(Server::mariadb);
+static POSTGRES: LazyLock<Server> = LazyLock::new(|| Server::postgres(Use::Shared));
+static MARIADB: LazyLock<Server> = LazyLock::new(|| Server::mariadb(Use::Shared));
 
-/// A database server of the whole run.
+/// A database server.
 pub struct Server {
     kind: Kind,
-    port: u16,
+    address: SocketAddr,
     authority: Authority,
     next: AtomicU32,
-    /// Its end is what the guard waits for.
-    _lifeline: ChildStdin,
-    _guard: Child,
+    folder: PathBuf,
+    guard: Mutex<Guard>,
+}
+
+/// Whom a server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// All tests: it does not wait for the disk, because nobody takes it down.
+    Shared,
+    /// One test that does: what it has acknowledged has to be there when it is back.
+    Private,
+}
+
+impl Use {
+    /// Where it listens. A private server has an address of its own, so that nobody takes its port
+    /// while it is down.
+    fn address(self) -> SocketAddr {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let host = match self {
+            Self::Shared => Ipv4Addr::LOCALHOST,
+            Self::Private => Ipv4Addr::new(127, 0, 1, NEXT.fetch_add(1, Ordering::Relaxed)),
+        };
+        TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+    }
+}
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// As for a restart: it ends its connections and puts its files in order.
+    Orderly,
+    /// At once: its files have to be recovered at the next start.
+    Crash,
+}
+
+/// The shell that a server runs under.
+struct Guard {
+    shell: Child,
+    /// Takes commands; its end is that of the server.
+    commands: Option<ChildStdin>,
+    /// A line for each command that was carried out.
+    done: BufReader<ChildStdout>,
+}
+
+impl Guard {
+    fn command(&mut self, command: &str) {
+        let commands = self.commands.as_mut().unwrap();
+        writeln!(commands, "{command}").unwrap();
+        let mut line = String::new();
+        self.done.read_line(&mut line).unwrap();
+        assert_eq!(line, "done\n");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let guard = self.guard.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(guard.commands.take());
+        let _ = guard.shell.wait();
+    }
 }
 
 impl Server {
@@ -201,11 +260,55 @@ impl Server {
         self.authority.certificate()
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    fn postgres() -> Self {
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// A server of this kind that the test may do with as it likes. It takes a while to start: this
+    /// blocks, as everything does that changes it.
+    pub fn private(kind: Kind) -> Self {
+        match kind {
+            Kind::Sqlite => panic!("SQLite has no server"),
+            Kind::Postgres => Self::postgres(Use::Private),
+            Kind::MariaDb => Self::mariadb(Use::Private),
+        }
+    }
+
+    /// Stops it, and waits until it has ended.
+    pub fn stop(&self, how: Stop) {
+        self.command(match (self.kind, how) {
+            (Kind::Postgres, Stop::Orderly) => "INT",
+            (Kind::Postgres, Stop::Crash) => "QUIT",
+            (_, Stop::Orderly) => "TERM",
+            (_, Stop::Crash) => "KILL",
+        });
+    }
+
+    /// Starts it again after [`Self::stop`], where it was and with what it had.
+    pub fn start(&self) {
+        self.command("start");
+        self.wait_until_up();
+    }
+
+    /// Has it do nothing any more, as a machine that hangs: its connections stay open.
+    pub fn pause(&self) {
+        self.command("pause");
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub fn resume(&self) {
+        self.command("resume");
+    }
+
+    fn command(&self, command: &str) {
+        self.guard.lock().unwrap().command(command);
+    }
+
+    fn postgres(purpose: Use) -> Self {
         let programs = postgres_programs();
         let folder = folder("postgres");
         let data = folder.join("data");
@@ -230,24 +333,27 @@ impl Server {
             .arg("--pgdata")
             .arg(&data);
         succeed(initdb);
-        let port = free_port();
+        let address = purpose.address();
         let mut server = as_user(owner, &programs.join("postgres"));
         server
             .arg("-D")
             .arg(&data)
             .arg("-k")
             .arg(&folder)
-            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "fsync=off", "-c", "max_connections=300", "-c", "ssl=on"])
-            .args(["-c", "log_min_messages=fatal"])
+            .args(["-p", &address.port().to_string()])
+            .args(["-c", &format!("listen_addresses={}", address.ip())])
+            .args(["-c", "max_connections=300", "-c", "ssl=on", "-c", "log_min_messages=fatal"])
             .arg("-c")
             .arg(format!("ssl_cert_file={}", certificate.display()))
             .arg("-c")
             .arg(format!("ssl_key_file={}", key.display()));
-        Self::guarded(Kind::Postgres, server, &folder, "QUIT", port, authority)
+        if purpose == Use::Shared {
+            server.args(["-c", "fsync=off"]);
+        }
+        Self::guarded(Kind::Postgres, server, folder, "QUIT", address, authority)
     }
 
-    fn mariadb() -> Self {
+    fn mariadb(purpose: Use) -> Self {
         let folder = folder("mariadb");
         let data = folder.join("data");
         let authority = Authority::new_in(&folder);
@@ -257,14 +363,16 @@ impl Server {
         install
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
             .arg(&user)
-            .arg(format!("--datadir={}", data.display()));
+            .arg(format!("--datadir={}", data.display()))
+            // A server that starts removes what it takes for its own in a shared folder.
+            .env("TMPDIR", &folder);
         succeed(install);
-        let port = free_port();
+        let address = purpose.address();
         let init = folder.join("init.sql");
         fs::write(
             &init,
             format!(
-                "CREATE USER faroe@'%' IDENTIFIED BY '{}';\nGRANT ALL ON *.* TO faroe@'%' \
+                "CREATE USER IF NOT EXISTS faroe@'%' IDENTIFIED BY '{}';\nGRANT ALL ON *.* TO faroe@'%' \
                  WITH GRANT OPTION;\n",
                 password()
             ),
@@ -272,69 +380,84 @@ impl Server {
         .unwrap();
         let mut server = Command::new(find("mariadbd", "mariadb-server"));
         server
-            .args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"])
-            .args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"])
+            .args(["--no-defaults", "--skip-name-resolve", "--innodb-buffer-pool-size=64M"])
             .args(["--max-connections=300", "--skip-log-bin"])
+            .arg(format!(
+                "--innodb-flush-log-at-trx-commit={}",
+                match purpose {
+                    Use::Shared => 0,
+                    Use::Private => 1,
+                }
+            ))
+            .arg(format!("--bind-address={}", address.ip()))
             .arg(&user)
             .arg(format!("--init-file={}", init.display()))
             .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--tmpdir={}", folder.display()))
             .arg(format!("--socket={}", folder.join("mariadb.sock").display()))
-            .arg(format!("--port={port}"))
+            .arg(format!("--port={}", address.port()))
             .arg(format!("--ssl-cert={}", identity.certificate.display()))
             .arg(format!("--ssl-key={}", identity.key.display()));
-        Self::guarded(Kind::MariaDb, server, &folder, "KILL", port, authority)
+        Self::guarded(Kind::MariaDb, server, folder, "KILL", address, authority)
     }
 
-    /// Starts a server under a shell that ends it, and removes its folder, when this process ends
-    /// in whatever way: its standard input is closed then.
+    /// Starts a server under a shell that does with it what it is told, and ends it and removes its
+    /// folder when this process ends in whatever way: its standard input is closed then.
     fn guarded(
         kind: Kind,
         server: Command,
-        folder: &Path,
+        folder: PathBuf,
         signal: &str,
-        port: u16,
+        address: SocketAddr,
         authority: Authority,
     ) -> Self {
+        // The processes of PostgreSQL are children of the first one.
         const GUARD: &str = r#"
             signal=$1 folder=$2; shift 2
-            "$@" &
-            cat >/dev/null
-            kill -s "$signal" $!
-            wait $!
+            start() { "$@" >>"$folder/log" 2>&1 </dev/null & server=$!; }
+            all() { kill -s "$1" "$server" $(ps -o pid= --ppid "$server"); }
+            start "$@"
+            while read -r command; do
+                case $command in
+                    start) start "$@" ;;
+                    pause) kill -s STOP "$server" && all STOP ;;
+                    resume) all CONT ;;
+                    *) kill -s "$command" "$server"; wait "$server"; server= ;;
+                esac
+                echo done
+            done
+            all CONT
+            kill -s "$signal" "$server"
+            wait "$server"
             rm -rf "$folder"
         "#;
         let log = fs::File::create(folder.join("log")).unwrap();
-        let mut guard = Command::new("sh")
+        let mut shell = Command::new("sh")
             .args(["-c", GUARD, "guard", signal])
-            .arg(folder)
+            .arg(&folder)
             .arg(server.get_program())
             .args(server.get_args())
             .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
+            .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .unwrap();
-        let lifeline = guard.stdin.take().unwrap();
-        let server = Self {
-            kind,
-            port,
-            authority,
-            next: AtomicU32::new(0),
-            _lifeline: lifeline,
-            _guard: guard,
-        };
-        server.wait_until_up(&folder.join("log"));
+        let commands = shell.stdin.take();
+        let done = BufReader::new(shell.stdout.take().unwrap());
+        let guard = Mutex::new(Guard { shell, commands, done });
+        let server = Self { kind, address, authority, next: AtomicU32::new(0), folder, guard };
+        server.wait_until_up();
         server
     }
 
-    fn wait_until_up(&self, log: &Path) {
+    fn wait_until_up(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while let Err(error) = self.administer("SELECT 1") {
             assert!(
                 Instant::now() < deadline,
                 "{:?} does not start: {error}\n{}",
                 self.kind,
-                fs::read_to_string(log).unwrap_or_default()
+                fs::read_to_string(self.folder.join("log")).unwrap_or_default()
             );
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -345,7 +468,7 @@ impl Server {
             Kind::Postgres => ("postgres", "sslmode=disable"),
             _ => ("mysql", "ssl-mode=DISABLED"),
         };
-        format!("{scheme}://faroe:{}@127.0.0.1:{}/{database}?{tls}", password(), self.port)
+        format!("{scheme}://faroe:{}@{}/{database}?{tls}", password(), self.address)
     }
 
     /// Runs a statement on the server itself, in a thread of its own: tests are async and this is
@@ -371,7 +494,8 @@ impl Server {
         .unwrap()
     }
 
-    fn database(&self) -> Database {
+    /// An empty database on it.
+    pub fn database(&self) -> Database {
         let name = format!("test_{}", self.next.fetch_add(1, Ordering::Relaxed));
         self.administer(&format!("CREATE DATABASE {name}")).unwrap();
         Database { url: self.url(&name), kind: self.kind, _file: None }
@@ -383,10 +507,6 @@ fn folder(name: &str) -> PathBuf {
         tempfile::Builder::new().prefix(&format!("faroe-sidecar-{name}-")).tempdir().unwrap();
     // The guard removes it.
     folder.keep()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn user_name() -> String {

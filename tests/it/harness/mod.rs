@@ -3,6 +3,9 @@
 pub mod certs;
 pub mod client;
 pub mod database;
+pub mod disk;
+pub mod load;
+pub mod network;
 pub mod process;
 pub mod stores;
 

@@ -1,0 +1,108 @@
+//! A network between two that can stall and be cut.
+
+use std::{net::SocketAddr, time::Duration};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    sync::watch,
+};
+
+/// What the network does with connections and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Passes them on.
+    Whole,
+    /// Takes and keeps them.
+    Stalled,
+    /// Resets them.
+    Cut,
+}
+
+/// A relay of TCP on this machine. Its connections end with it.
+pub struct Network {
+    pub address: SocketAddr,
+    state: watch::Sender<State>,
+}
+
+impl Network {
+    /// A way to `peer`.
+    pub async fn to(peer: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (state, watched) = watch::channel(State::Whole);
+        tokio::spawn(async move {
+            let mut end = watched.clone();
+            loop {
+                tokio::select! {
+                    Ok((near, _)) = listener.accept() => {
+                        tokio::spawn(relay(near, peer, watched.clone()));
+                    }
+                    _ = end.wait_for(|_| false) => return,
+                }
+            }
+        });
+        Self { address, state }
+    }
+
+    /// From now on nothing comes through, and nobody is told.
+    pub fn stall(&self) {
+        self.state.send_replace(State::Stalled);
+    }
+
+    /// Resets all connections, and each new one.
+    pub fn cut(&self) {
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Everything comes through again, and what was kept while it stalled.
+    pub fn restore(&self) {
+        self.state.send_replace(State::Whole);
+    }
+}
+
+/// Passes bytes on in both directions until one end is done, or the network is cut or gone.
+async fn relay(near: TcpStream, peer: SocketAddr, state: watch::Receiver<State>) {
+    prepare(&near);
+    let mut ended = state.clone();
+    let work = async {
+        let mut started = state.clone();
+        if started.wait_for(|state| *state == State::Whole).await.is_err() {
+            return;
+        }
+        let Ok(far) = TcpStream::connect(peer).await else { return };
+        prepare(&far);
+        let (near_read, near_write) = near.into_split();
+        let (far_read, far_write) = far.into_split();
+        tokio::select! {
+            () = pass_on(near_read, far_write, state.clone()) => {}
+            () = pass_on(far_read, near_write, state) => {}
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = ended.wait_for(|state| *state == State::Cut) => {}
+    }
+}
+
+/// Nothing is held back, and a connection that is dropped is reset: its peer learns of it at once.
+fn prepare(connection: &TcpStream) {
+    let _ = connection.set_nodelay(true);
+    let _ = SockRef::from(connection).set_linger(Some(Duration::ZERO));
+}
+
+async fn pass_on(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if state.wait_for(|state| *state == State::Whole).await.is_err()
+            || to.write_all(&buffer[..read]).await.is_err()
+        {
+            return;
+        }
+    }
+}
