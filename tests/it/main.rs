@@ -13,6 +13,7 @@
 mod harness;
 
 mod actions;
+mod attacks;
 mod certificates;
 mod concurrency;
 mod conflicts;
@@ -22,6 +23,7 @@ mod durability;
 mod faults;
 mod grpc_tls;
 mod interop;
+mod limits;
 mod linearizability;
 mod migrations;
 mod program;

@@ -3,6 +3,9 @@
 pub mod certs;
 pub mod client;
 pub mod database;
+pub mod held_store;
+pub mod http2;
+pub mod metrics;
 pub mod process;
 pub mod stores;
 
