@@ -5,6 +5,7 @@
 //! listener without TLS there is only the address.
 
 mod activity;
+mod room;
 
 use std::{
     convert::Infallible,
@@ -29,12 +30,15 @@ use rustls::{HandshakeKind, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, watch},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{debug, info, warn};
 
-use self::activity::{Activity, Expired};
+use self::{
+    activity::{Activity, Expired},
+    room::{Newcomer, Room},
+};
 use crate::{
     drain::Drain,
     metrics::{Metrics, RejectedConnection},
@@ -58,7 +62,8 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
     /// How many may be open at once. Those that have not shown a certificate yet may be half of
-    /// them at the most, so that strangers cannot keep all callers out.
+    /// them at the most, and the oldest of those makes room for the next, so that strangers cannot
+    /// keep callers out.
     pub max_connections: usize,
     /// From accepting a connection to the end of its TLS handshake.
     pub handshake_timeout: Duration,
@@ -132,8 +137,7 @@ impl<S: Service> Server<S> {
     /// Accepts connections until it is time to finish.
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
-        let slots = Arc::new(Semaphore::new(server.config.max_connections));
-        let handshakes = Arc::new(Semaphore::new(server.config.max_connections.div_ceil(2)));
+        let room = Room::new(server.config.max_connections);
         let crowded = Occasionally::default();
         loop {
             let accepted = tokio::select! {
@@ -151,27 +155,19 @@ impl<S: Service> Server<S> {
                     continue;
                 }
             };
-            let slot = Arc::clone(&slots)
-                .try_acquire_owned()
-                .map_err(|_| (RejectedConnection::MaxConnections, "--max-connections"));
-            let handshake = Arc::clone(&handshakes)
-                .try_acquire_owned()
-                .map_err(|_| (RejectedConnection::MaxHandshakes, "half of --max-connections"));
-            match slot.and_then(|slot| Ok((slot, handshake?))) {
-                Ok((slot, handshake)) => {
-                    let connection = Connection { server: Arc::clone(&server), address };
-                    server.drain.spawn(async move {
-                        connection.run(tcp, handshake).await;
-                        drop(slot);
-                    });
+            let Some(newcomer) = room.enter() else {
+                server.rejected(RejectedConnection::MaxConnections);
+                if crowded.is_due() {
+                    warn!(
+                        %address,
+                        max_connections = server.config.max_connections,
+                        "there are more connections than --max-connections: the excess is closed"
+                    );
                 }
-                Err((reason, limit)) => {
-                    server.rejected(reason);
-                    if crowded.is_due() {
-                        warn!(%address, limit, "there are too many connections: the excess is closed");
-                    }
-                }
-            }
+                continue;
+            };
+            let connection = Connection { server: Arc::clone(&server), address };
+            server.drain.spawn(connection.run(tcp, newcomer));
         }
     }
 
@@ -207,19 +203,19 @@ struct Identity {
 }
 
 impl<S: Service> Connection<S> {
-    async fn run(self, tcp: TcpStream, handshake: OwnedSemaphorePermit) {
+    async fn run(self, tcp: TcpStream, newcomer: Newcomer) {
         let _counted = self.server.metrics.as_ref().map(|metrics| metrics.connection());
         if let Err(error) = tcp.set_nodelay(true) {
             debug!(address = %self.address, %error, "the connection is gone already");
             return;
         }
         let Some(material) = self.server.tls.clone() else {
-            drop(handshake);
-            self.http(tcp, None, false).await;
+            let Some(_slot) = newcomer.admit() else { return };
+            return self.http(tcp, None, false).await;
+        };
+        let Some((stream, identity, _slot)) = self.handshake(tcp, material, newcomer).await else {
             return;
         };
-        let Some((stream, identity)) = self.handshake(tcp, material).await else { return };
-        drop(handshake);
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         self.http(stream, Some(identity), http2).await;
     }
@@ -229,13 +225,15 @@ impl<S: Service> Connection<S> {
         &self,
         tcp: TcpStream,
         mut material: watch::Receiver<Arc<ServerMaterial>>,
-    ) -> Option<(TlsStream<TcpStream>, Identity)> {
+        mut newcomer: Newcomer,
+    ) -> Option<(TlsStream<TcpStream>, Identity, OwnedSemaphorePermit)> {
         let address = self.address;
         let config = Arc::clone(&material.borrow_and_update().config);
         let handshake = Box::pin(TlsAcceptor::from(config).accept(tcp));
         let handshake = tokio::time::timeout(self.server.config.handshake_timeout, handshake);
         let result = tokio::select! {
             result = handshake => result,
+            () = newcomer.displaced() => return self.displaced(),
             () = self.server.drain.finishing() => return None,
         };
         let stream = match result {
@@ -257,9 +255,17 @@ impl<S: Service> Connection<S> {
             info!(%address, "the client certificate of the session is not valid now");
             return None;
         };
+        let Some(slot) = newcomer.admit() else { return self.displaced() };
         self.handshaken("ok");
         let caller = Arc::new(Caller { peer, refused: AtomicBool::new(false) });
-        Some((stream, Identity { caller, chain, material }))
+        Some((stream, Identity { caller, chain, material }, slot))
+    }
+
+    fn displaced<T>(&self) -> Option<T> {
+        self.handshaken("failed");
+        self.server.rejected(RejectedConnection::MaxHandshakes);
+        info!(address = %self.address, "there are too many TLS handshakes; this is the oldest");
+        None
     }
 
     fn handshaken(&self, result: &'static str) {

@@ -33,6 +33,7 @@ use crate::harness::{
     client::{Client, new_user, tls_config_of},
     database::find,
     email_address,
+    http2::{self, Http2},
     process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of},
     stores::sqlite_sidecar,
 };
@@ -386,7 +387,7 @@ async fn a_connection_ends_with_its_certificate_and_what_is_in_hand_is_answered(
     assert_eq!(bytes, b"");
     end.expect("closed in good order");
     assert!(SystemTime::now() >= identity.end(), "closed too early");
-    in_time(quiet.goaway()).await;
+    goaway(&mut quiet).await;
     assert!(SystemTime::now() >= identity.end(), "closed too early");
     sidecar.process.wait_for_log_lines("the client certificate has ended", 4);
 
@@ -407,56 +408,9 @@ async fn a_connection_ends_with_its_certificate_and_what_is_in_hand_is_answered(
     in_time(connection).await.unwrap().expect("closed in good order");
 }
 
-/// An HTTP/2 connection as far as its frames: no library between the test and what the server says.
-struct Http2(TlsStream<TcpStream>);
-
-impl Http2 {
-    const SETTINGS: u8 = 4;
-    const PING: u8 = 6;
-    const GOAWAY: u8 = 7;
-    const ACK: u8 = 1;
-
-    async fn start(mut stream: TlsStream<TcpStream>) -> Self {
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        let mut connection = Self(stream);
-        connection.send(Self::SETTINGS, 0, &[]).await;
-        while in_time(connection.frame()).await.0 != Self::SETTINGS {}
-        connection
-    }
-
-    async fn send(&mut self, kind: u8, flags: u8, payload: &[u8]) {
-        let length = u8::try_from(payload.len()).unwrap();
-        self.0.write_all(&[0, 0, length, kind, flags, 0, 0, 0, 0]).await.unwrap();
-        self.0.write_all(payload).await.unwrap();
-    }
-
-    /// The kind of the next frame and its payload, confirmed if it wants to be.
-    async fn frame(&mut self) -> (u8, Vec<u8>) {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).await.unwrap();
-        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-        self.0.read_exact(&mut payload).await.unwrap();
-        let (kind, flags) = (head[3], head[4]);
-        if flags & Self::ACK == 0 {
-            match kind {
-                Self::SETTINGS => self.send(kind, Self::ACK, &[]).await,
-                Self::PING => self.send(kind, Self::ACK, &payload).await,
-                _ => {}
-            }
-        }
-        (kind, payload)
-    }
-
-    /// Waits for GOAWAY, which has to say that nothing is wrong.
-    async fn goaway(&mut self) {
-        loop {
-            let (kind, payload) = self.frame().await;
-            if kind == Self::GOAWAY {
-                assert_eq!(payload[4..8], [0; 4], "NO_ERROR");
-                return;
-            }
-        }
-    }
+/// Waits for GOAWAY, which has to say that nothing is wrong.
+async fn goaway(connection: &mut Http2) {
+    assert_eq!(connection.frame_of(http2::GOAWAY).await.error_code(), http2::NO_ERROR);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -676,7 +630,7 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout() {
     let over_http2 = async {
         let mut connection = Http2::start(connect(sidecar.endpoint, &http2).await.unwrap()).await;
         let began = Instant::now();
-        in_time(connection.goaway()).await;
+        goaway(&mut connection).await;
         began.elapsed()
     };
     let (used, unused, over_http2) = tokio::join!(used, unused, over_http2);

@@ -13,6 +13,7 @@
 mod harness;
 
 mod actions;
+mod attacks;
 mod certificates;
 mod clock;
 mod concurrency;
@@ -24,6 +25,7 @@ mod durability;
 mod faults;
 mod grpc_tls;
 mod interop;
+mod limits;
 mod linearizability;
 mod migrations;
 mod observing;

@@ -185,6 +185,20 @@ impl Client {
         self.try_post(body).await.unwrap()
     }
 
+    /// The same, on a new connection if it was not sent because the old one was closing.
+    pub async fn post_until_sent(&self, body: impl Into<Bytes>) -> Reply {
+        let body = body.into();
+        loop {
+            match self.try_post(body.clone()).await {
+                Ok(reply) => return reply,
+                Err(error) => {
+                    let error = error.downcast::<hyper::Error>().unwrap();
+                    assert!(error.is_canceled(), "{error}");
+                }
+            }
+        }
+    }
+
     /// Invokes an action; the answer has to be 200. It is `{"values":…}` or `{"error_code":…}`
     /// beside the members that every answer has.
     pub async fn invoke(&self, action: &str, arguments: Value) -> Value {

@@ -227,7 +227,10 @@ impl Drop for Process {
                 eprintln!("{line}");
             }
         } else {
-            assert_no_secret(&self.log());
+            let log = self.log();
+            assert_no_secret(&log);
+            let panic = log.lines().find(|line| line.contains("panicked"));
+            assert_eq!(panic, None, "the program must not panic");
         }
     }
 }

@@ -1,0 +1,164 @@
+//! A real gRPC store that keeps its callers waiting for as long as a test wants, and counts them.
+
+use std::net::SocketAddr;
+
+use faroe_sidecar::proto::{
+    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
+    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
+    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
+    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
+    UpdateUserPasswordHashResponse, User,
+    user_store_server::{UserStore, UserStoreServer},
+};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::process::{PATIENCE, Sidecar};
+
+/// The ID of the user whose calls are held; all others are answered at once.
+pub const HELD: &str = "held";
+
+/// A read that the store holds.
+pub fn held_read() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": HELD } }).to_string()
+}
+
+/// A write that the store holds.
+pub fn held_write() -> String {
+    json!({ "action": "delete_user", "arguments": { "user_id": HELD } }).to_string()
+}
+
+/// A read that it answers at once.
+pub fn free_read() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": "free" } }).to_string()
+}
+
+/// A write that it answers at once.
+pub fn free_write() -> String {
+    json!({ "action": "delete_user", "arguments": { "user_id": "free" } }).to_string()
+}
+
+/// The calls of a store.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Calls {
+    /// How many there are now.
+    pub in_hand: usize,
+    /// How many there were at once at the most.
+    pub most: usize,
+    /// How many there have been.
+    pub total: usize,
+}
+
+#[derive(Clone)]
+pub struct HeldStore {
+    pub address: SocketAddr,
+    held: watch::Sender<bool>,
+    calls: watch::Sender<Calls>,
+}
+
+impl HeldStore {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = Self {
+            address: listener.local_addr().unwrap(),
+            held: watch::Sender::new(true),
+            calls: watch::Sender::default(),
+        };
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(UserStoreServer::new(store.clone()))
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        store
+    }
+
+    /// A sidecar in front of it, ready, that waits for it as long as it takes.
+    pub async fn sidecar(&self, options: &[&str]) -> Sidecar {
+        let options = [&["--store-timeout", "120s"], options].concat();
+        Sidecar::ready(&format!("grpc://{}", self.address), &options)
+    }
+
+    pub fn calls(&self) -> Calls {
+        *self.calls.borrow()
+    }
+
+    /// Waits until so many calls are in hand.
+    pub async fn wait_for_calls_in_hand(&self, number: usize) {
+        self.wait_for_calls(|calls| calls.in_hand == number).await;
+    }
+
+    /// Waits until the calls are as they are to be.
+    pub async fn wait_for_calls(&self, expected: impl Fn(&Calls) -> bool) {
+        let mut calls = self.calls.subscribe();
+        let come = timeout(PATIENCE, calls.wait_for(expected)).await;
+        assert!(come.is_ok(), "the calls never are as expected: {:?}", self.calls());
+    }
+
+    /// Answers what is held, and from now on everything at once.
+    pub fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    async fn answer(&self, id: &str) -> User {
+        let call = Call::begin(&self.calls);
+        if id == HELD {
+            let released = self.held.subscribe().wait_for(|held| !held).await.is_ok();
+            assert!(released, "the store holds its own channel");
+        }
+        drop(call);
+        User { id: id.to_owned(), ..User::default() }
+    }
+}
+
+/// A call, which ends with its answer or when the caller gives it up.
+struct Call(watch::Sender<Calls>);
+
+impl Call {
+    fn begin(calls: &watch::Sender<Calls>) -> Self {
+        calls.send_modify(|calls| {
+            calls.in_hand += 1;
+            calls.total += 1;
+            calls.most = calls.most.max(calls.in_hand);
+        });
+        Self(calls.clone())
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| calls.in_hand -= 1);
+    }
+}
+
+macro_rules! held_store {
+    ($($method:ident($request:ident) -> $response:ident { $id:ident $(, $user:ident)? };)*) => {
+        #[async_trait]
+        impl UserStore for HeldStore {
+            $(
+                async fn $method(
+                    &self,
+                    request: Request<$request>,
+                ) -> Result<Response<$response>, Status> {
+                    let _user = self.answer(&request.get_ref().$id).await;
+                    Ok(Response::new($response { $($user: Some(_user))? }))
+                }
+            )*
+        }
+    };
+}
+
+held_store! {
+    create_user(CreateUserRequest) -> CreateUserResponse { email_address, user };
+    get_user(GetUserRequest) -> GetUserResponse { user_id, user };
+    get_user_by_email_address(GetUserByEmailAddressRequest)
+        -> GetUserByEmailAddressResponse { email_address, user };
+    update_user_email_address(UpdateUserEmailAddressRequest)
+        -> UpdateUserEmailAddressResponse { user_id };
+    update_user_password_hash(UpdateUserPasswordHashRequest)
+        -> UpdateUserPasswordHashResponse { user_id };
+    increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
+        -> IncrementUserSessionsCounterResponse { user_id };
+    delete_user(DeleteUserRequest) -> DeleteUserResponse { user_id };
+}
