@@ -140,11 +140,11 @@ impl Log {
 }
 
 fn filter(level: LogLevel) -> Targets {
-    // Of libraries, errors only: their messages were not written with our secrets in mind.
+    // Of libraries, errors only: their messages were not written with our secrets in mind. Spans,
+    // which are not errors, stay out of the log as well.
     Targets::new()
         .with_default(Level::ERROR)
         .with_target("sqlx", LevelFilter::OFF)
-        .with_target(SPANS, LevelFilter::OFF)
         .with_target(AUDIT, Level::INFO)
         .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::from(level))
 }

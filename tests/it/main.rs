@@ -30,4 +30,5 @@ mod properties;
 mod reload;
 mod responses;
 mod stopping;
+mod telemetry;
 mod wrong_requests;
