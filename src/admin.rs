@@ -3,11 +3,11 @@
 //!
 //! What changes something is for this host alone: the listener knows nobody.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use tracing::{error, info};
 
@@ -16,7 +16,13 @@ use crate::{
     metrics::{self, Metrics},
     readiness::Readiness,
     server::Service,
+    telemetry::{Log, LogLevel},
 };
+
+/// The longest level, in bytes, with room for an end of line.
+const MAX_LEVEL: usize = 16;
+/// How long it may take to arrive.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the admin listener answers from.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What `/drain` begins, and `/readyz` looks at.
     pub drain: Drain,
+    /// Behind `/log-level`.
+    pub log: Log,
 }
 
 impl Service for Admin {
@@ -39,12 +47,21 @@ impl Service for Admin {
             ("/readyz", &Method::GET | &Method::HEAD) => self.ready(),
             ("/metrics", &Method::GET | &Method::HEAD) => self.metrics(),
             ("/drain", &Method::POST) if is_local(&request) => self.begin_to_drain(),
-            ("/drain", &Method::POST) => {
+            ("/log-level", &Method::GET | &Method::HEAD) if is_local(&request) => self.log_level(),
+            ("/log-level", &Method::PUT) if is_local(&request) => {
+                self.set_log_level(request.into_body()).await
+            }
+            ("/drain", &Method::POST)
+            | ("/log-level", &Method::GET | &Method::HEAD | &Method::PUT) => {
                 text(StatusCode::FORBIDDEN, "this is for the host of the sidecar alone\n")
             }
             ("/livez" | "/readyz" | "/metrics", _) => not_allowed("GET, HEAD"),
             ("/drain", _) => not_allowed("POST"),
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /drain\n"),
+            ("/log-level", _) => not_allowed("GET, HEAD, PUT"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /livez, /readyz, /metrics, /drain and /log-level\n",
+            ),
         }
     }
 }
@@ -83,6 +100,31 @@ impl Admin {
             self.drain.begin();
         }
         text(StatusCode::OK, "draining\n")
+    }
+}
+
+impl Admin {
+    fn log_level(&self) -> Response<Full<Bytes>> {
+        text(StatusCode::OK, format!("{}\n", self.log.level()))
+    }
+
+    async fn set_log_level(&self, body: Incoming) -> Response<Full<Bytes>> {
+        let body = Limited::new(body, MAX_LEVEL).collect();
+        let body = match tokio::time::timeout(LEVEL_TIMEOUT, body).await {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(_)) | Err(_) => Bytes::new(),
+        };
+        let level = match String::from_utf8_lossy(&body).trim().parse::<LogLevel>() {
+            Ok(level) => level,
+            Err(error) => return text(StatusCode::BAD_REQUEST, error + "\n"),
+        };
+        match self.log.set_level(level) {
+            Ok(()) => self.log_level(),
+            Err(error) => {
+                error!(%error, "the log level cannot be changed");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the log level cannot be changed\n")
+            }
+        }
     }
 }
 

@@ -19,9 +19,11 @@ use crate::{
     drain::Drain,
     endpoint::{self, Endpoint},
     metrics::Metrics,
+    otlp::Traces,
     readiness::Readiness,
     server::{self, Server},
     store::{self, Store},
+    telemetry::Log,
     tls::{self, ClientMaterial, Reloading, ServerMaterial},
     watch::{log_migrations, store as watch_store, terms as watch_terms},
 };
@@ -31,6 +33,9 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Connections to the admin listener: a few probes and whoever collects metrics.
 const ADMIN_CONNECTIONS: usize = 32;
+
+/// How long the end waits for a collector of traces, at the most.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
@@ -133,6 +138,15 @@ impl StoreConfig {
     }
 }
 
+/// What a sidecar tells, apart from its metrics.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// The log.
+    pub log: Log,
+    /// The traces, if they are sent anywhere.
+    pub traces: Option<Traces>,
+}
+
 /// What may be asked of a running sidecar from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -228,6 +242,7 @@ impl App {
     /// If the store cannot be opened.
     pub async fn run(
         self,
+        telemetry: Telemetry,
         mut signals: impl Stream<Item = Signal> + Unpin,
     ) -> anyhow::Result<Ended> {
         let Self { config, tls, endpoint, admin } = self;
@@ -256,8 +271,9 @@ impl App {
             watches.spawn(sql.clone().follow_url_file(file.clone()));
         }
 
-        let actions =
-            ActionServer::new(store.user_store()).with_store_timeout(config.store.timeout);
+        let actions = ActionServer::new(store.user_store())
+            .with_store_timeout(config.store.timeout)
+            .with_store_spans(store::Spans::of(&config.store.url));
         let drain = Drain::default();
         let max_connections = descriptors::connections_that_fit(config.server.max_connections);
         let server = Server {
@@ -277,7 +293,7 @@ impl App {
         let admin_drain = Drain::default();
         let server = Server {
             tls: None,
-            service: Admin { readiness, metrics, drain: drain.clone() },
+            service: Admin { readiness, metrics, drain: drain.clone(), log: telemetry.log },
             config: server::Config {
                 max_connections: ADMIN_CONNECTIONS,
                 ..server::Config::default()
@@ -323,8 +339,20 @@ impl App {
         let drained = drain.finish(over).await
             // Writes whose callers have gone.
             && timeout_at(deadline, actions.finish()).await.is_ok();
-        if let Store::Sql(store) = &store {
-            store.close(deadline.saturating_duration_since(Instant::now())).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let closed = async {
+            if let Store::Sql(store) = &store {
+                store.close(left).await;
+            }
+        };
+        let flushed = async {
+            if let (true, Some(traces)) = (drained, telemetry.traces) {
+                traces.finish(left.min(FLUSH_TIMEOUT)).await;
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(closed, flushed) } => {}
+            () = stopped() => {}
         }
         admin_drain.finish_within(Duration::ZERO).await;
         if drained {

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{debug, field::display, info, warn};
 
 use crate::{
     action::{Action, ActionServer, ErrorCode, Failure, NotInvoked, Resolution, code_name},
@@ -22,6 +22,7 @@ use crate::{
     metrics::{Metrics, RejectedRequest},
     server::{Caller, Service},
     telemetry::{AUDIT, Occasionally},
+    trace::{self, ServerSpan},
 };
 
 /// The largest request body by default, in bytes.
@@ -111,6 +112,7 @@ impl Endpoint {
                 let metrics = Arc::clone(&self.metrics);
                 move |result| {
                     count(result, &metrics, start.elapsed());
+                    record(result);
                     log(result, caller.peer().name(), start.elapsed());
                     drop(in_flight);
                 }
@@ -242,7 +244,8 @@ async fn discard(body: &mut Incoming) {
 impl Service for Endpoint {
     async fn call(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let is_head = request.method() == Method::HEAD;
-        let response = self.answer(request).await;
+        let span = ServerSpan::of(&request, &self.config.path);
+        let response = span.around(self.answer(request)).await;
         if is_head { without_body(response) } else { response }
     }
 }
@@ -402,6 +405,22 @@ fn count(result: &Result<Resolution, NotInvoked>, metrics: &Metrics, duration: D
     }
 }
 
+/// What the span of the request says of it.
+fn record(result: &Result<Resolution, NotInvoked>) {
+    match result {
+        Ok(resolution) => {
+            trace::invoked(resolution.action.as_str(), resolution.action_invocation_id.as_str());
+            let is_fault =
+                resolution.error_code.is_some_and(|code| !ErrorCode::is_the_stores_word(code));
+            trace::ended(resolution.outcome(), is_fault);
+        }
+        Err(NotInvoked::StoreNotReached { action, action_invocation_id, .. }) => {
+            trace::invoked(action.as_str(), action_invocation_id.as_str());
+        }
+        Err(NotInvoked::BadRequest(_) | NotInvoked::NoRandomness(_)) => {}
+    }
+}
+
 fn log(result: &Result<Resolution, NotInvoked>, caller: &str, duration: Duration) {
     match result {
         Ok(resolution) => {
@@ -419,16 +438,19 @@ fn log_resolution(resolution: &Resolution, caller: &str, duration: Duration) {
     let outcome = resolution.outcome();
     let action_invocation_id = resolution.action_invocation_id.as_str();
     let duration_ms = duration.as_secs_f64() * 1e3;
+    let trace_id = trace::id().map(display);
     match &resolution.failure {
         None if resolution.action.is_read() => {
-            debug!(action, outcome, action_invocation_id, caller, duration_ms, "invoked");
+            debug!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, "invoked");
         }
-        None => info!(action, outcome, action_invocation_id, caller, duration_ms, "invoked"),
+        None => {
+            info!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, "invoked")
+        }
         Some(failure) if resolution.error_code.is_some_and(ErrorCode::is_the_stores_word) => {
-            info!(action, outcome, action_invocation_id, caller, duration_ms, %failure, "invoked");
+            info!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, %failure, "invoked");
         }
         Some(failure) => {
-            warn!(action, outcome, action_invocation_id, caller, duration_ms, %failure, "invoked");
+            warn!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, %failure, "invoked");
         }
     }
 }
@@ -473,6 +495,7 @@ fn log_refused(caller: &str, problem: &Problem) {
 
 fn log_not_invoked(not_invoked: &NotInvoked, caller: &str, duration: Duration) {
     let duration_ms = duration.as_secs_f64() * 1e3;
+    let trace_id = trace::id().map(display);
     let problem = Problem::not_invoked(not_invoked);
     let status = problem.status().as_u16();
     match not_invoked {
@@ -482,6 +505,7 @@ fn log_not_invoked(not_invoked: &NotInvoked, caller: &str, duration: Duration) {
             caller,
             status,
             duration_ms,
+            trace_id,
             action = action.as_str(),
             failure = %source,
             "the store is away"
@@ -490,13 +514,14 @@ fn log_not_invoked(not_invoked: &NotInvoked, caller: &str, duration: Duration) {
             caller,
             status,
             duration_ms,
+            trace_id,
             action = action.as_str(),
             action_invocation_id = action_invocation_id.as_str(),
             failure = %source,
             "the store could not be reached"
         ),
         NotInvoked::NoRandomness(error) => {
-            warn!(caller, status, duration_ms, %error, "the operating system gives no random bytes");
+            warn!(caller, status, duration_ms, trace_id, %error, "the operating system gives no random bytes");
         }
     }
 }

@@ -18,7 +18,7 @@
 //! | [`store`] | a URL to a store: [`store::sql`] bundled, [`store::remote`] over gRPC |
 //! | [`served`] | the bundled store as a gRPC server |
 //! | [`proto`] | the code generated from the contract |
-//! | [`admin`], [`metrics`], [`readiness`], [`telemetry`] | what operators see |
+//! | [`admin`], [`metrics`], [`readiness`], [`telemetry`], [`trace`], [`otlp`] | what operators see |
 //! | [`app`] | configuration to bound listeners to serving to the end |
 //! | [`cli`], [`dev`] | the commands |
 //!
@@ -34,6 +34,7 @@ pub mod dev;
 pub mod drain;
 pub mod endpoint;
 pub mod metrics;
+pub mod otlp;
 pub mod proto;
 pub mod readiness;
 pub mod served;
@@ -42,4 +43,5 @@ pub mod store;
 mod stream;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 mod watch;

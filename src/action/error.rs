@@ -145,6 +145,14 @@ impl CallError {
         Self::Failed(ErrorCode::InternalError, unanswered.into())
     }
 
+    /// The code with which the call ended.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::NotReached(_) => Code::Unavailable,
+            Self::Failed(_, failure) => failure.code(),
+        }
+    }
+
     /// Whether it says that the store is away, and nothing of what the store answered.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::NotReached(_) | Self::Failed(_, Failure::Unanswered(_)))

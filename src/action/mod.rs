@@ -28,7 +28,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::task::TaskTracker;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
+use tracing::{Instrument as _, Span};
 
 use self::{error::CallError, wire::Members};
 pub use self::{
@@ -42,7 +43,8 @@ use crate::{
         IncrementUserSessionsCounterRequest, UpdateUserEmailAddressRequest,
         UpdateUserPasswordHashRequest, User, user_store_server::UserStore,
     },
-    store::{Breaker, Deadline, NotReached, Unanswered},
+    store::{self, Breaker, Deadline, NotReached, Unanswered},
+    trace,
 };
 
 /// How long a store may take by default, all attempts together.
@@ -216,6 +218,7 @@ pub struct ActionServer {
     store: Arc<dyn UserStore>,
     breaker: Breaker,
     store_timeout: Duration,
+    store_spans: Option<store::Spans>,
     writes: TaskTracker,
 }
 
@@ -234,6 +237,7 @@ impl ActionServer {
             store,
             breaker: Breaker::default(),
             store_timeout: DEFAULT_STORE_TIMEOUT,
+            store_spans: None,
             writes: TaskTracker::new(),
         }
     }
@@ -242,6 +246,12 @@ impl ActionServer {
     #[must_use]
     pub fn with_store_timeout(self, store_timeout: Duration) -> Self {
         Self { store_timeout, ..self }
+    }
+
+    /// Makes each call of the store within a span of these.
+    #[must_use]
+    pub fn with_store_spans(self, store_spans: store::Spans) -> Self {
+        Self { store_spans: Some(store_spans), ..self }
     }
 
     /// Resolves one action invocation: `body` is what the Faroe server posted.
@@ -330,6 +340,7 @@ impl ActionServer {
             store: Arc::clone(&self.store),
             breaker: self.breaker.clone(),
             timeout: self.store_timeout,
+            spans: self.store_spans.clone(),
         };
         if I::ACTION.is_read() {
             return call.resolve().await;
@@ -337,14 +348,14 @@ impl ActionServer {
         let ended = ended.take();
         let broken_off = call.broken_off();
         let (answer, answered) = oneshot::channel();
-        self.writes.spawn(async move {
+        self.writes.spawn(trace::carried(async move {
             let result = call.resolve().await;
             if let Some(ended) = ended {
                 ended(&result);
             }
             // Where nobody is left to answer, `ended` has said what became of it.
             let _ = answer.send(result);
-        });
+        }));
         answered.await.unwrap_or(Ok(broken_off))
     }
 }
@@ -356,12 +367,13 @@ struct Call<I> {
     store: Arc<dyn UserStore>,
     breaker: Breaker,
     timeout: Duration,
+    spans: Option<store::Spans>,
 }
 
 impl<I: Invocation> Call<I> {
     /// Makes the call, and the answer from what comes of it.
     async fn resolve(self) -> Result<Resolution, NotInvoked> {
-        let Self { id, invocation, store, breaker, timeout } = self;
+        let Self { id, invocation, store, breaker, timeout, spans } = self;
         let not_reached = |id, store_time, source| NotInvoked::StoreNotReached {
             action: I::ACTION,
             action_invocation_id: id,
@@ -375,11 +387,17 @@ impl<I: Invocation> Call<I> {
         let start = Instant::now();
         let deadline = start + timeout;
         let written_user = invocation.written_user().map(str::to_owned);
-        let call = invocation.call(&*store, Deadline(deadline));
+        let span =
+            spans.as_ref().map_or_else(Span::none, |spans| spans.of_call(I::ACTION.method()));
+        let call = invocation.call(&*store, Deadline(deadline)).instrument(span.clone());
         let result = tokio::time::timeout_at(deadline, call)
             .await
             .unwrap_or_else(|_| Err(CallError::unanswered(Unanswered::DeadlinePassed)));
         let store_time = start.elapsed();
+        if let Some(spans) = &spans {
+            let code = result.as_ref().map_or_else(CallError::code, |_| Code::Ok);
+            spans.ended(&span, code, code_name(code));
+        }
         match &result {
             Err(error) if error.is_absence() => admitted.failed(),
             _ => admitted.answered(),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
-    app::{App, Config, DEFAULT_DRAIN_TIMEOUT, Signal, StoreConfig},
+    app::{App, Config, DEFAULT_DRAIN_TIMEOUT, Signal, StoreConfig, Telemetry},
     authz::AllowList,
     dev::{self, Files},
     endpoint, server, store,
@@ -56,7 +56,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
-    options.log.start();
+    let telemetry = Telemetry { log: options.log.start(), traces: None };
     let files = Files::of(&options.dir);
     let url = match &options.store {
         Some(url) => url.parse().map_err(|error| {
@@ -105,6 +105,6 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
             options.dir.display(),
             dev::curl_lines(&files, address, &path),
         ))?;
-        ended(app.run(signals).await.map_err(Failure::Failed)?)
+        ended(app.run(telemetry, signals).await.map_err(Failure::Failed)?)
     })
 }

@@ -13,8 +13,9 @@ use clap::Args;
 
 use crate::{
     action::DEFAULT_STORE_TIMEOUT,
-    store,
-    telemetry::{self, LogFormat, LogLevel},
+    otlp::Traces,
+    store, telemetry,
+    telemetry::{LogFormat, LogLevel},
 };
 
 /// The log.
@@ -29,8 +30,14 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn start(&self) {
-        telemetry::start(self.log_format.unwrap_or_else(LogFormat::of_stderr), self.log_level);
+    pub(super) fn start(&self) -> telemetry::Log {
+        self.start_with(None)
+    }
+
+    /// The same, with traces beside it.
+    pub(super) fn start_with(&self, traces: Option<&Traces>) -> telemetry::Log {
+        let format = self.log_format.unwrap_or_else(LogFormat::of_stderr);
+        telemetry::Log::start(format, self.log_level, traces)
     }
 }
 

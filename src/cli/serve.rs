@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, builder::BoolishValueParser};
 
 use super::{
@@ -14,9 +14,11 @@ use super::{
     signals,
 };
 use crate::{
-    app::{App, Config, Ended, Signal, StoreConfig},
+    app::{App, Config, Ended, Signal, StoreConfig, Telemetry},
     authz::{AllowList, AllowedClient},
-    endpoint, server, store,
+    endpoint,
+    otlp::{self, Traces},
+    server, store,
     tls::{ClientFiles, IdentityFiles, ServerFiles},
 };
 
@@ -201,13 +203,28 @@ pub(super) struct Options {
         value_parser = duration
     )]
     drain_timeout: Duration,
+    /// Collector that OpenTelemetry traces are sent to by OTLP over gRPC: http://HOST:PORT, or
+    /// https://HOST:PORT with an authority of the system's. The OTEL_ variables for the service's
+    /// name, resource attributes, sampling, batches and headers are heeded [default: no traces]
+    #[arg(long, env = "FAROE_SIDECAR_OTLP_ENDPOINT", value_name = "URL", hide_env_values = true)]
+    otlp_endpoint: Option<otlp::Url>,
     #[command(flatten)]
     pub(super) log: Log,
 }
 
 impl Options {
+    /// Starts the log, and the traces if they are wanted.
+    fn telemetry(&self) -> anyhow::Result<Telemetry> {
+        let traces = self.otlp_endpoint.as_ref().map(Traces::start).transpose();
+        let traces = traces.context("--otlp-endpoint")?;
+        Ok(Telemetry { log: self.log.start_with(traces.as_ref()), traces })
+    }
+
     /// The configuration that these options describe.
     pub(super) fn resolve(self) -> anyhow::Result<Config> {
+        if let Some(url) = &self.otlp_endpoint {
+            url.check().context("--otlp-endpoint")?;
+        }
         let url = self.store.resolve()?;
         let store_identity = match (self.store_cert, self.store_key) {
             (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
@@ -270,12 +287,12 @@ fn count(number: u32) -> usize {
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
-    options.log.start();
-    let config = options.resolve().map_err(Failure::Usage)?;
     block_on(async {
+        let telemetry = options.telemetry().map_err(Failure::Usage)?;
+        let config = options.resolve().map_err(Failure::Usage)?;
         let signals = signals(Signal::Reload).map_err(Failure::failed)?;
         let app = App::bind(config).await?;
-        ended(app.run(signals).await.map_err(Failure::Failed)?)
+        ended(app.run(telemetry, signals).await.map_err(Failure::Failed)?)
     })
 }
 

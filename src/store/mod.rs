@@ -4,10 +4,12 @@
 //! [`UserStore`]; what this module adds is what the
 //! stage before it needs of any of them: how long a call may take ([`Deadline`]), whether it can
 //! have reached the store ([`NotReached`], [`Unanswered`]), not to wait for one that is away
-//! ([`Breaker`]), and whether it is there at all ([`Store::check`]).
+//! ([`Breaker`]), whether it is there at all ([`Store::check`]), and what a trace says of a call
+//! ([`Spans`]).
 
 mod breaker;
 pub mod remote;
+mod span;
 pub mod sql;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -16,7 +18,10 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tonic::Status;
 
-pub use self::breaker::{Admitted, Breaker};
+pub use self::{
+    breaker::{Admitted, Breaker},
+    span::Spans,
+};
 use crate::proto::user_store_server::UserStore;
 
 /// When the caller stops waiting for a call; an extension of its request. A store that forwards

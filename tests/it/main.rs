@@ -36,4 +36,5 @@ mod reload;
 mod responses;
 mod sqlite_file;
 mod stopping;
+mod telemetry;
 mod wrong_requests;

@@ -226,6 +226,7 @@ async fn the_admin_listener_knows_its_paths_and_methods() {
         (Method::POST, "/readyz", 405, Some("GET, HEAD")),
         (Method::POST, "/metrics", 405, Some("GET, HEAD")),
         (Method::GET, "/drain", 405, Some("POST")),
+        (Method::DELETE, "/log-level", 405, Some("GET, HEAD, PUT")),
         (Method::GET, "/", 404, None),
         (Method::GET, "/metrics/", 404, None),
     ] {

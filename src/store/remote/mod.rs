@@ -33,6 +33,7 @@ use crate::{
         user_store_server::{SERVICE_NAME, UserStore},
     },
     tls::ClientMaterial,
+    trace,
 };
 
 /// How a gRPC store is reached.
@@ -155,6 +156,7 @@ impl RemoteStore {
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         request.extensions_mut().insert(Deadline(deadline));
+        trace::inject(request.metadata_mut());
         let mut client = self.client.clone();
         tokio::time::timeout_at(deadline, call(&mut client, request))
             .await

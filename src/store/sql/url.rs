@@ -72,6 +72,41 @@ impl Url {
         }
     }
 
+    /// What traces call the system. MariaDB is not told from MySQL: the URL is the same.
+    pub const fn system(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(..) => "postgresql",
+            Self::MySql(..) => "mysql",
+        }
+    }
+
+    /// The database of the server.
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(options, _) => options.get_database(),
+            Self::MySql(options, _) => options.get_database(),
+        }
+    }
+
+    /// The host and the port of the server, or its socket.
+    pub fn server(&self) -> Option<(String, Option<u16>)> {
+        let (host, port, socket) = match self {
+            Self::Sqlite(_) => return None,
+            Self::Postgres(options, _) => {
+                (options.get_host(), options.get_port(), options.get_socket())
+            }
+            Self::MySql(options, _) => {
+                (options.get_host(), options.get_port(), options.get_socket())
+            }
+        };
+        Some(match socket {
+            Some(socket) => (socket.display().to_string(), None),
+            None => (host.to_owned(), Some(port)),
+        })
+    }
+
     /// Looks at the files that the URL names, without creating any.
     ///
     /// # Errors

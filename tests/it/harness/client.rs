@@ -298,11 +298,21 @@ pub fn new_user(email_address: &str) -> Value {
 
 /// Asks the admin listener.
 pub async fn admin(address: SocketAddr, path: &str) -> Reply {
+    admin_with(Method::GET, address, path, "").await
+}
+
+/// The same with another method and a body.
+pub async fn admin_with(
+    method: Method,
+    address: SocketAddr,
+    path: &str,
+    body: &'static str,
+) -> Reply {
     let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
-    let request =
-        Request::get(path).header("host", "admin").body(Full::<Bytes>::default()).unwrap();
+    let request = Request::builder().method(method).uri(path).header("host", "admin");
+    let request = request.body(Full::<Bytes>::from(body)).unwrap();
     let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Reply { status: parts.status, headers: parts.headers, body }

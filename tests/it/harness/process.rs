@@ -19,11 +19,13 @@ use super::{
 /// How long anything may take that takes no time; a test that waits longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The program with these arguments, and no environment variable of ours from outside.
+/// The program with these arguments, and no environment variable of ours or of OpenTelemetry from
+/// outside.
 pub fn program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_faroe-sidecar"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FAROE_SIDECAR_") {
+        let ours = |prefix| name.to_string_lossy().starts_with(prefix);
+        if ours("FAROE_SIDECAR_") || ours("OTEL_") {
             command.env_remove(name);
         }
     }
