@@ -136,7 +136,7 @@ impl FromStr for AllowedClient {
                     valid.then(|| Part::Exactly(segment.to_owned()))
                 };
                 pattern(name, '/', part)
-                    .filter(|_| name.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty()))
+                    .filter(|_| name.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)))
                     .map(Self::Uri)
                     .ok_or_else(|| {
                         invalid(
@@ -155,6 +155,12 @@ impl FromStr for AllowedClient {
             _ => Err(invalid("has an unknown kind: write dns:, uri:, spki: or any")),
         }
     }
+}
+
+/// RFC 3986, section 3.1.
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 fn pattern(
@@ -287,6 +293,9 @@ mod tests {
             "dns:ä.example",
             "uri:",
             "uri:faroe",
+            "uri:*//x:1/faroe",
+            "uri:**/x:1",
+            "uri:1:x",
             "uri:spiffe://x/fa*",
             "uri:spiffe://x/a b",
             "spki:",
