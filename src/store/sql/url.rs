@@ -191,6 +191,12 @@ fn parameters(
     known: &[&str],
     modes: &[&str],
 ) -> Result<ClientFiles, InvalidUrl> {
+    // The drivers drop what follows a #, and control characters: a mode of TLS could be lost so.
+    if url.contains(|c: char| c == '#' || c.is_ascii_control()) || url.ends_with(' ') {
+        return Err(InvalidUrl::new(format!(
+            "the {database} URL has a #, a control character or a space at its end: percent-encode it"
+        )));
+    }
     let (mut ca, mut certificate, mut key) = (None, None, None);
     let (_, query) = url.split_once('?').unwrap_or_default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -271,6 +277,28 @@ mod tests {
         assert!(error("mysql://h/db?ssl_mode=VERIFY_IDENTITY").contains("not known"));
         assert!("postgres://h/db?sslmode=verify-full".parse::<Url>().is_ok());
         assert!("mysql://h/db?ssl-mode=VERIFY_IDENTITY".parse::<Url>().is_ok());
+    }
+
+    #[test]
+    fn what_the_driver_would_drop_is_refused() {
+        for url in [
+            "postgres://h/db?application_name=a#&sslmode=verify-full",
+            "postgres://h/db#?sslmode=verify-full",
+            "postgres://h/db?sslmode=verify-full\n",
+            "postgres://h/db?sslrootcert=c\ta&sslmode=verify-full",
+            "postgres://h/db?sslmode=verify-full&sslrootcert=ca.pem ",
+            "mysql://h/db?socket=/a#&ssl-mode=VERIFY_IDENTITY",
+            "mysql://u:p#@h/db",
+        ] {
+            assert!(error(url).contains("percent-encode it"), "{url:?}");
+        }
+        let Ok(Url::Postgres(options, _)) =
+            "postgres://h/db?application_name=a%23b%20&sslmode=verify-full".parse()
+        else {
+            unreachable!("it is a PostgreSQL URL")
+        };
+        assert_eq!(options.get_application_name(), Some("a#b "));
+        assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
     }
 
     #[test]
