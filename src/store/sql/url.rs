@@ -176,6 +176,12 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidUrl> {
             "the SQLite URL takes no parameters: write sqlite://PATH without a question mark",
         ));
     }
+    // SQLite reads more into such a name than a file's path: it may be a database in memory.
+    if path.starts_with("file:") {
+        return Err(InvalidUrl::new(
+            "the SQLite URL names a URI and not a file: write sqlite://PATH without file:",
+        ));
+    }
     if path == ":memory:" {
         return Err(InvalidUrl::new(
             "an SQLite database in memory would forget its users: write sqlite://PATH",
@@ -341,6 +347,7 @@ mod tests {
         assert_eq!(path, Path::new("/var/lib/users.sqlite"));
         assert!(error("sqlite://x?mode=rwc").contains("no parameters"));
         assert!(error("sqlite://:memory:").contains("forget"));
+        assert!(error("sqlite://file::memory:").contains("without file:"));
         assert!(error("sqlite://").contains("names no file"));
     }
 }
