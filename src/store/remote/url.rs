@@ -1,6 +1,10 @@
 //! The address of a gRPC `UserStore`.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use http::uri::Authority;
 use rustls::pki_types::ServerName;
@@ -73,7 +77,13 @@ impl FromStr for Url {
             return Err(wrong());
         }
         let port = authority.port_u16().filter(|port| *port != 0).ok_or_else(wrong)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = match authority.host().strip_prefix('[') {
+            Some(bracketed) => bracketed
+                .strip_suffix(']')
+                .filter(|address| address.parse::<Ipv6Addr>().is_ok())
+                .ok_or_else(wrong)?,
+            None => authority.host(),
+        };
         if host.is_empty() {
             return Err(wrong());
         }
@@ -107,6 +117,10 @@ mod tests {
             "unix://s.sock",
             "grpc://",
             "grpcs://-bad-:1",
+            "grpc://[localhost]:1",
+            "grpc://[127.0.0.1]:1",
+            "grpc://[]:1",
+            "grpc://[::1%1]:1",
         ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
         }
