@@ -78,18 +78,33 @@ fn name_matches(pattern: &[Part], name: &str, separator: char) -> bool {
     !name.contains('*') && parts_match(pattern, &parts)
 }
 
+/// A part that does not fit goes back to the last `**` only, which then takes one part more: an
+/// earlier one could reach no other end. So the time is at most that of comparing every part of
+/// the pattern with every part of the name, and depth costs no stack.
 fn parts_match(pattern: &[Part], parts: &[&str]) -> bool {
-    match (pattern.split_first(), parts.split_first()) {
-        (None, None) => true,
-        (Some((expected, pattern_rest)), Some((part, rest))) => match expected {
-            Part::Exactly(text) => text == part && parts_match(pattern_rest, rest),
-            Part::One => !part.is_empty() && parts_match(pattern_rest, rest),
-            Part::OneOrMore => {
-                !part.is_empty() && (parts_match(pattern_rest, rest) || parts_match(pattern, rest))
+    let (mut pattern, mut parts) = (pattern, parts);
+    // What follows the last `**`, in the pattern and in the name.
+    let mut last_many = None;
+    while let Some((part, rest)) = parts.split_first() {
+        match pattern.split_first() {
+            Some((Part::Exactly(text), pattern_rest)) if text == part => pattern = pattern_rest,
+            Some((Part::One, pattern_rest)) if !part.is_empty() => pattern = pattern_rest,
+            Some((Part::OneOrMore, pattern_rest)) if !part.is_empty() => {
+                last_many = Some((pattern_rest, rest));
+                pattern = pattern_rest;
             }
-        },
-        _ => false,
+            _ => match last_many {
+                Some((after, [more, rest @ ..])) if !more.is_empty() => {
+                    last_many = Some((after, rest));
+                    (pattern, parts) = (after, rest);
+                    continue;
+                }
+                _ => return false,
+            },
+        }
+        parts = rest;
     }
+    pattern.is_empty()
 }
 
 impl FromStr for AllowedClient {
@@ -121,7 +136,7 @@ impl FromStr for AllowedClient {
                     valid.then(|| Part::Exactly(segment.to_owned()))
                 };
                 pattern(name, '/', part)
-                    .filter(|_| name.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty()))
+                    .filter(|_| name.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)))
                     .map(Self::Uri)
                     .ok_or_else(|| {
                         invalid(
@@ -140,6 +155,12 @@ impl FromStr for AllowedClient {
             _ => Err(invalid("has an unknown kind: write dns:, uri:, spki: or any")),
         }
     }
+}
+
+/// RFC 3986, section 3.1.
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
 fn pattern(
@@ -228,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_many_parts_is_answered_at_once() {
+        let many = "dns:".to_owned() + &"**.".repeat(60);
+        let name = "a.".repeat(120);
+        assert!(allows(&(many.clone() + "a"), &(name.clone() + "a")));
+        assert!(!allows(&(many + "b"), &(name + "a")));
+        let deep = "spiffe://x".to_owned() + &"/a".repeat(100_000);
+        assert!(allows("uri:spiffe://x/**", &deep));
+        assert!(allows("uri:spiffe://x/**/a/**/a", &deep));
+        assert!(!allows("uri:spiffe://x/**/a/**/b", &deep));
+    }
+
+    #[test]
     fn any_name_of_a_certificate_is_enough_and_any_entry_of_the_list() {
         let list = |entries: &[&str]| {
             AllowList::new(entries.iter().map(|entry| entry.parse().unwrap()).collect())
@@ -260,6 +293,9 @@ mod tests {
             "dns:ä.example",
             "uri:",
             "uri:faroe",
+            "uri:*//x:1/faroe",
+            "uri:**/x:1",
+            "uri:1:x",
             "uri:spiffe://x/fa*",
             "uri:spiffe://x/a b",
             "spki:",

@@ -1,6 +1,10 @@
 //! The address of a gRPC `UserStore`.
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use http::uri::Authority;
 use rustls::pki_types::ServerName;
@@ -39,6 +43,11 @@ impl Url {
     }
 }
 
+/// Whether a host could be a name or an IPv4 address: an [`Authority`] may have any mark in it.
+fn is_name(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
+
 /// Whether a host is this one by definition.
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
@@ -73,10 +82,13 @@ impl FromStr for Url {
             return Err(wrong());
         }
         let port = authority.port_u16().filter(|port| *port != 0).ok_or_else(wrong)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(wrong());
-        }
+        let host = match authority.host().strip_prefix('[') {
+            Some(bracketed) => bracketed
+                .strip_suffix(']')
+                .filter(|address| address.parse::<Ipv6Addr>().is_ok())
+                .ok_or_else(wrong)?,
+            None => Some(authority.host()).filter(|name| is_name(name)).ok_or_else(wrong)?,
+        };
         if tls && ServerName::try_from(host).is_err() {
             return Err(InvalidUrl::new("the store's host is no name that a certificate can have"));
         }
@@ -107,6 +119,13 @@ mod tests {
             "unix://s.sock",
             "grpc://",
             "grpcs://-bad-:1",
+            "grpc://[localhost]:1",
+            "grpc://[127.0.0.1]:1",
+            "grpc://[]:1",
+            "grpc://h[:1",
+            "grpc://h%20:1",
+            "grpc://a,b:1",
+            "grpc://[::1%1]:1",
         ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
         }

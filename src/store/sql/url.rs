@@ -211,6 +211,12 @@ fn sqlite_path(path: &str) -> Result<PathBuf, InvalidUrl> {
             "the SQLite URL takes no parameters: write sqlite://PATH without a question mark",
         ));
     }
+    // SQLite reads more into such a name than a file's path: it may be a database in memory.
+    if path.starts_with("file:") {
+        return Err(InvalidUrl::new(
+            "the SQLite URL names a URI and not a file: write sqlite://PATH without file:",
+        ));
+    }
     if path == ":memory:" {
         return Err(InvalidUrl::new(
             "an SQLite database in memory would forget its users: write sqlite://PATH",
@@ -226,6 +232,12 @@ fn parameters(
     known: &[&str],
     modes: &[&str],
 ) -> Result<ClientFiles, InvalidUrl> {
+    // The drivers drop what follows a #, and control characters: a mode of TLS could be lost so.
+    if url.contains(|c: char| c == '#' || c.is_ascii_control()) || url.ends_with(' ') {
+        return Err(InvalidUrl::new(format!(
+            "the {database} URL has a #, a control character or a space at its end: percent-encode it"
+        )));
+    }
     let (mut ca, mut certificate, mut key) = (None, None, None);
     let (_, query) = url.split_once('?').unwrap_or_default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -309,6 +321,28 @@ mod tests {
     }
 
     #[test]
+    fn what_the_driver_would_drop_is_refused() {
+        for url in [
+            "postgres://h/db?application_name=a#&sslmode=verify-full",
+            "postgres://h/db#?sslmode=verify-full",
+            "postgres://h/db?sslmode=verify-full\n",
+            "postgres://h/db?sslrootcert=c\ta&sslmode=verify-full",
+            "postgres://h/db?sslmode=verify-full&sslrootcert=ca.pem ",
+            "mysql://h/db?socket=/a#&ssl-mode=VERIFY_IDENTITY",
+            "mysql://u:p#@h/db",
+        ] {
+            assert!(error(url).contains("percent-encode it"), "{url:?}");
+        }
+        let Ok(Url::Postgres(options, _)) =
+            "postgres://h/db?application_name=a%23b%20&sslmode=verify-full".parse()
+        else {
+            unreachable!("it is a PostgreSQL URL")
+        };
+        assert_eq!(options.get_application_name(), Some("a#b "));
+        assert!(matches!(options.get_ssl_mode(), PgSslMode::VerifyFull));
+    }
+
+    #[test]
     fn an_authority_that_would_not_be_used_is_refused() {
         for url in [
             "postgres://h/db?sslrootcert=ca.pem",
@@ -348,6 +382,7 @@ mod tests {
         assert_eq!(path, Path::new("/var/lib/users.sqlite"));
         assert!(error("sqlite://x?mode=rwc").contains("no parameters"));
         assert!(error("sqlite://:memory:").contains("forget"));
+        assert!(error("sqlite://file::memory:").contains("without file:"));
         assert!(error("sqlite://").contains("names no file"));
     }
 }
