@@ -58,7 +58,7 @@ pub async fn run(scale: Scale) -> Findings {
         took.push(signal.elapsed());
         findings.bound(&format!("a drained sidecar exits with 0, not {status}"), status.success());
         findings.no_panic(&stopped.process);
-        *stopped = block_in_place(start);
+        *stopped = start();
         service.replace(stop % 2, Pod::of(stopped));
         service.wait_until_ready().await;
     }

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use tokio::task::block_in_place;
+
 use crate::harness::process::{Pki, Process, Sidecar, program};
 
 /// A sidecar, when it is ready. An option that the harness sets too has this value; one that takes
@@ -17,9 +19,11 @@ pub fn ready(pki: &Arc<Pki>, store: &str, options: &[(&str, &str)]) -> Sidecar {
             }
         }
     }
-    let sidecar = Sidecar::of_process(Process::start(program(arguments)), Arc::clone(pki));
-    sidecar.wait_until_ready();
-    sidecar
+    block_in_place(|| {
+        let sidecar = Sidecar::of_process(Process::start(program(arguments)), Arc::clone(pki));
+        sidecar.wait_until_ready();
+        sidecar
+    })
 }
 
 /// A path as an option has it.

@@ -59,8 +59,7 @@ pub async fn run(scale: Scale) -> Findings {
         files.iter().map(|(flag, path)| (*flag, text(path))).chain(options).collect();
     let database = Kind::Sqlite.database();
     let (mut store, address) = block_in_place(|| grpc_store(&database, "127.0.0.1:0"));
-    let sidecar =
-        Arc::new(block_in_place(|| sidecar::ready(&pki, &format!("grpc://{address}"), &options)));
+    let sidecar = Arc::new(sidecar::ready(&pki, &format!("grpc://{address}"), &options));
     let ids: Arc<[String]> = users(&sidecar.client(), 16).await.into();
 
     let requests = Arc::new(AtomicU64::new(0));

@@ -56,7 +56,7 @@ async fn measure(findings: &mut Findings, scale: Scale, name: &str, mut store: i
     let pki = Arc::new(Pki::new());
     let timeout = humantime::format_duration(STORE_TIMEOUT).to_string();
     let options = [&[("--store-timeout", &*timeout)], store.options()].concat();
-    let sidecar = block_in_place(|| sidecar::ready(&pki, &store.url(), &options));
+    let sidecar = sidecar::ready(&pki, &store.url(), &options);
     let ids = users(&sidecar.client(), 16).await;
 
     let modes = callers(16, &[Mode::KeepAlive, Mode::Http2, Mode::NewConnection, Mode::Http2]);
