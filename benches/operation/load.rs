@@ -393,7 +393,7 @@ pub struct Load {
 pub struct Manners {
     /// When a caller gives up.
     pub limit: Duration,
-    /// How long it waits after anything but success.
+    /// From the start of a request that has no success to the next one, at the least.
     pub pause: Duration,
 }
 
@@ -431,8 +431,8 @@ impl Load {
                     let failed = outcome != Outcome::Ok;
                     tally.samples.push(Sample { start, took: start.elapsed(), outcome });
                     finished.fetch_add(1, Ordering::Relaxed);
-                    if failed && !manners.pause.is_zero() {
-                        tokio::time::sleep(manners.pause).await;
+                    if failed {
+                        tokio::time::sleep_until((start + manners.pause).into()).await;
                     }
                 }
                 tally.goodbyes = caller.goodbyes;

@@ -1,8 +1,9 @@
 //! Ten times the load that is admitted: the excess is turned away at once, and what is admitted
 //! goes on as if it were alone.
 //!
-//! The store takes the same time for every call, so that the requests in flight, and not the
-//! processor that the load shares with the program, decide what is admitted.
+//! The store takes the same time for every call, and a caller that was turned away comes back when
+//! that time is over. So ten times as many callers offer ten times as many requests, and the limit
+//! decides what is admitted, not the processor that the load shares with the program.
 
 use std::{
     net::SocketAddr,
@@ -32,7 +33,7 @@ use crate::{
 
 const MAX_IN_FLIGHT: usize = 32;
 /// How long the store takes for a call.
-const SERVICE_TIME: Duration = Duration::from_millis(20);
+const SERVICE_TIME: Duration = Duration::from_millis(100);
 /// In how much time half of the excess has its 503.
 const REJECTION: Duration = Duration::from_millis(50);
 /// How much of its throughput what is admitted keeps, in percent.
@@ -59,15 +60,17 @@ pub async fn run(scale: Scale) -> Findings {
         .collect();
     let rejection = median(&mut rejections);
     findings.figures(format!(
-        "{} requests a second with {MAX_IN_FLIGHT} callers, {} with {} ({} %, at least {KEPT} %)",
+        "{} requests a second served of {} offered by {MAX_IN_FLIGHT} callers, {} of {} by {}: {} % \
+         (at least {KEPT} %)",
         thousands(admitted.served()),
+        thousands(admitted.offered()),
         thousands(over.served()),
+        thousands(over.offered()),
         10 * MAX_IN_FLIGHT,
         over.served() * 100 / admitted.served().max(1),
     ));
     findings.figures(format!(
-        "{} a second turned away, half of them within {} (at most {})",
-        thousands(over.per_second(|outcome| *outcome == Outcome::Status(503))),
+        "half of the excess has its 503 within {} (at most {})",
         rejection.map_or("no time at all".to_owned(), milliseconds),
         milliseconds(REJECTION),
     ));
@@ -96,13 +99,14 @@ struct Offered {
     length: Duration,
 }
 
-/// So many callers, each of which sends its next request as soon as the last one has ended.
+/// So many callers, each of which offers as much as one that is admitted.
 async fn offer(pki: &Pki, endpoint: SocketAddr, count: usize, length: Duration) -> Offered {
     let modes = callers(count, &[Mode::KeepAlive, Mode::Http2]);
     let work = reads(&[ID.to_owned()]);
-    let load = Load::start(pki, &fixed(endpoint), &modes, &work, Manners::default());
+    let manners = Manners { pause: SERVICE_TIME, ..Manners::default() };
+    let load = Load::start(pki, &fixed(endpoint), &modes, &work, manners);
     // Handshakes are no part of it.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.wait_for(4 * u64::try_from(count).unwrap()).await;
     let start = Instant::now();
     tokio::time::sleep(length).await;
     let end = Instant::now();
@@ -114,6 +118,10 @@ async fn offer(pki: &Pki, endpoint: SocketAddr, count: usize, length: Duration) 
 impl Offered {
     fn served(&self) -> u64 {
         self.per_second(|outcome| *outcome == Outcome::Ok)
+    }
+
+    fn offered(&self) -> u64 {
+        self.per_second(|_| true)
     }
 
     fn per_second(&self, what: impl Fn(&Outcome) -> bool) -> u64 {
