@@ -43,6 +43,11 @@ impl Url {
     }
 }
 
+/// Whether a host could be a name or an IPv4 address: an [`Authority`] may have any mark in it.
+fn is_name(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
+
 /// Whether a host is this one by definition.
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
@@ -82,11 +87,8 @@ impl FromStr for Url {
                 .strip_suffix(']')
                 .filter(|address| address.parse::<Ipv6Addr>().is_ok())
                 .ok_or_else(wrong)?,
-            None => authority.host(),
+            None => Some(authority.host()).filter(|name| is_name(name)).ok_or_else(wrong)?,
         };
-        if host.is_empty() {
-            return Err(wrong());
-        }
         if tls && ServerName::try_from(host).is_err() {
             return Err(InvalidUrl::new("the store's host is no name that a certificate can have"));
         }
@@ -120,6 +122,9 @@ mod tests {
             "grpc://[localhost]:1",
             "grpc://[127.0.0.1]:1",
             "grpc://[]:1",
+            "grpc://h[:1",
+            "grpc://h%20:1",
+            "grpc://a,b:1",
             "grpc://[::1%1]:1",
         ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
