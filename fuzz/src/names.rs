@@ -65,14 +65,12 @@ fn matches(pattern: &str, name: &str, separator: char) -> bool {
             };
             match part {
                 "*" | "**" => {
-                    for end in start + 1..=name.len() {
-                        let ends_empty =
-                            is_separator(end - 1) && (end - 1 == start || is_separator(end - 2));
-                        if ends_empty || (part == "*" && is_separator(end - 1)) {
-                            break;
-                        }
-                        next[end] |= !is_separator(end - 1);
-                    }
+                    let goes_on = |end: &usize| {
+                        let starts_empty = *end - 1 == start || is_separator(*end - 2);
+                        !is_separator(*end - 1) || (part == "**" && !starts_empty)
+                    };
+                    let ends = (start + 1..=name.len()).take_while(goes_on);
+                    ends.filter(|end| !is_separator(end - 1)).for_each(|end| next[end] = true);
                 }
                 exactly if name[start..].starts_with(exactly.as_bytes()) => {
                     next[start + exactly.len()] = true;

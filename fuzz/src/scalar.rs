@@ -118,32 +118,3 @@ pub fn bytes(text: &str) -> Option<Vec<u8>> {
     let byte = |bits: &[usize]| bits.iter().fold(0, |byte, bit| byte << 1 | *bit as u8);
     unused.iter().all(|bit| *bit == 0).then(|| whole.chunks(8).map(byte).collect())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_integer_is_the_value_of_the_nearest_double() {
-        let halves = |k| power_of_half(k).iter().map(u8::to_string).collect::<String>();
-        for (number, value) in [
-            ("0", Some(0)),
-            ("-0.0e99999999999999999999", Some(0)),
-            ("1e-99999999999999999999", Some(0)),
-            ("1e99999999999999999999", None),
-            (&format!("0.{}", halves(1075)), Some(0)),
-            (&format!("0.{}1", halves(1075)), None),
-            (&format!("1.{}", halves(53)), Some(1)),
-            (&format!("1.{}1", halves(53)), None),
-            ("0.99999999999999999", Some(1)),
-            ("0.9999999999999999", None),
-            ("0.1e1", Some(1)),
-            ("2147483647", Some(i32::MAX)),
-            ("2147483648", None),
-            ("-2147483648.00000000000001", Some(i32::MIN)),
-            ("1.5", None),
-        ] {
-            assert_eq!(int32(number), value, "{number}");
-        }
-    }
-}
