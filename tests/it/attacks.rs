@@ -18,10 +18,12 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinHandle, time::time
 
 use crate::{
     harness::{
+        client::new_user,
+        email_address,
         held_store::{HeldStore, free_read, free_write, held_read, held_write},
         http2::{self, Http2},
         metrics::{Metrics, wait_for_metrics},
-        process::{PATIENCE, Sidecar},
+        process::{PATIENCE, Process, Sidecar, SqliteFile, program},
     },
     limits::{client_hello, post, wait_for_end, wait_until_quiet},
 };
@@ -411,4 +413,42 @@ async fn handshakes_that_never_end_keep_nobody_out() {
     drop(crowd);
     let after = attacked.assert_unharmed().await;
     after.assert_rejected(&[(refused, after.rejected(refused))]);
+}
+
+/// Callers lose their patience with a store that pauses. When it goes on it sees all of their
+/// resets at once, which looks like an attack; and is none, on a connection that all callers share.
+#[tokio::test(flavor = "multi_thread")]
+async fn resets_during_a_pause_of_the_store_do_not_harm_the_calls_of_others() {
+    let file = SqliteFile::new();
+    let options = ["store", "--listen", "tcp://127.0.0.1:0", "--log-format", "json", "--store"];
+    let url = file.url();
+    let store = Process::start(program(options.into_iter().chain([url.as_str()])));
+    let line: serde_json::Value =
+        serde_json::from_str(&store.wait_for_log("\"listening\"")).unwrap();
+    let url = line["store"].as_str().unwrap().replace("tcp://", "grpc://");
+    let sidecar = Sidecar::ready(&url, &["--store-timeout", "60s"]);
+    let client = sidecar.client();
+    let in_flight = async |number: f64| {
+        wait_for_metrics(&sidecar, "so many are in flight", |metrics| {
+            metrics.in_flight_requests() == number
+        })
+        .await
+    };
+    let mut impatient = Http2::start(client.connect().await.unwrap()).await;
+    let streams: Vec<u32> = (1..).step_by(2).take(200).collect();
+    let reads: Vec<u8> = streams.iter().flat_map(|id| http2::post(*id, &free_read())).collect();
+    let resets: Vec<u8> = streams.iter().flat_map(|id| http2::cancel(*id)).collect();
+
+    store.signal("STOP");
+    impatient.send(&reads).await.unwrap();
+    in_flight(200.0).await;
+    let email_address = email_address();
+    let create = json!({ "action": "create_user", "arguments": new_user(&email_address) });
+    let patient = tokio::spawn(async move { client.post(create.to_string()).await });
+    in_flight(201.0).await;
+    impatient.send(&resets).await.unwrap();
+    in_flight(1.0).await;
+    store.signal("CONT");
+    let reply = patient.await.unwrap();
+    assert_eq!(reply.json()["ok"], true, "{}", reply.text());
 }
