@@ -312,6 +312,31 @@ async fn a_body_of_empty_frames_is_cut_off() {
     assert_eq!(attacked.assert_unharmed().await.rejected(FLOOD), 1.0);
 }
 
+/// What HTTP/1.1 allows beside headers and body: it is no way to say more than is read of those.
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_chunk_extensions_and_trailers_are_cut_off() {
+    let store = HeldStore::start().await;
+    let attacked = Attacked::start(&store, &[]).await;
+    let head = "POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (beginning, flood) in [
+        ("1;", "x=y;".repeat(1000)),
+        ("0\r\n", "x: y\r\n".repeat(1000)),
+        ("", "1\r\n \r\n".repeat(1000)),
+    ] {
+        let mut connection = attacked.sidecar.client().raw_http1().await;
+        connection.write(format!("{head}{beginning}")).await.unwrap();
+        let mut written = 0;
+        while connection.write(&flood).await.is_ok() {
+            written += flood.len();
+            assert!(written < 64 << 20, "it reads for ever: {flood:.9}");
+        }
+    }
+    attacked
+        .assert_unharmed()
+        .await
+        .assert_rejected(&[(("requests", "incomplete"), 2.0), (("requests", "max_body"), 1.0)]);
+}
+
 /// A read whose answer is about as large as it is itself.
 fn large_read() -> String {
     let arguments = json!({ "user_id": "x".repeat(30 << 10) });
