@@ -47,6 +47,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection lives before its client has to make a new one.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
 
+/// How many calls that were given up may be unread on one connection. A sidecar gives many up at
+/// once when its callers have lost their patience; the default of 20 would take that for an attack,
+/// and end the calls of all others on the connection.
+const MAX_GIVEN_UP: usize = 10_000;
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
@@ -256,6 +261,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(60)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .max_connection_age(MAX_CONNECTION_AGE)
+        .http2_max_pending_accept_reset_streams(Some(MAX_GIVEN_UP))
         .add_service(service)
         .add_service(health)
         .add_service(reflection);

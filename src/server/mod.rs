@@ -138,7 +138,7 @@ impl<S: Service> Server<S> {
     pub async fn serve(self, listener: TcpListener) {
         let server = Arc::new(self);
         let room = Room::new(server.config.max_connections);
-        let crowded = Occasionally::default();
+        let crowded = Arc::new(Occasionally::default());
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -166,7 +166,8 @@ impl<S: Service> Server<S> {
                 }
                 continue;
             };
-            let connection = Connection { server: Arc::clone(&server), address };
+            let crowded = Arc::clone(&crowded);
+            let connection = Connection { server: Arc::clone(&server), address, crowded };
             server.drain.spawn(connection.run(tcp, newcomer));
         }
     }
@@ -192,6 +193,8 @@ fn is_exhausted(error: &io::Error) -> bool {
 struct Connection<S> {
     server: Arc<Server<S>>,
     address: SocketAddr,
+    /// When it was last said that there are too many.
+    crowded: Arc<Occasionally>,
 }
 
 /// What a connection knows of its certificate.
@@ -264,7 +267,13 @@ impl<S: Service> Connection<S> {
     fn displaced<T>(&self) -> Option<T> {
         self.handshaken("failed");
         self.server.rejected(RejectedConnection::MaxHandshakes);
-        info!(address = %self.address, "there are too many TLS handshakes; this is the oldest");
+        if self.crowded.is_due() {
+            warn!(
+                address = %self.address,
+                "there are more TLS handshakes at once than half of --max-connections: the oldest \
+                 are cut off"
+            );
+        }
         None
     }
 

@@ -18,10 +18,12 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinHandle, time::time
 
 use crate::{
     harness::{
+        client::new_user,
+        email_address,
         held_store::{HeldStore, free_read, free_write, held_read, held_write},
         http2::{self, Http2},
         metrics::{Metrics, wait_for_metrics},
-        process::{PATIENCE, Sidecar},
+        process::{PATIENCE, Process, Sidecar, SqliteFile, program},
     },
     limits::{client_hello, post, wait_for_end, wait_until_quiet},
 };
@@ -310,6 +312,31 @@ async fn a_body_of_empty_frames_is_cut_off() {
     assert_eq!(attacked.assert_unharmed().await.rejected(FLOOD), 1.0);
 }
 
+/// What HTTP/1.1 allows beside headers and body: it is no way to say more than is read of those.
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_chunk_extensions_and_trailers_are_cut_off() {
+    let store = HeldStore::start().await;
+    let attacked = Attacked::start(&store, &[]).await;
+    let head = "POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (beginning, flood) in [
+        ("1;", "x=y;".repeat(1000)),
+        ("0\r\n", "x: y\r\n".repeat(1000)),
+        ("", "1\r\n \r\n".repeat(1000)),
+    ] {
+        let mut connection = attacked.sidecar.client().raw_http1().await;
+        connection.write(format!("{head}{beginning}")).await.unwrap();
+        let mut written = 0;
+        while connection.write(&flood).await.is_ok() {
+            written += flood.len();
+            assert!(written < 64 << 20, "it reads for ever: {flood:.9}");
+        }
+    }
+    attacked
+        .assert_unharmed()
+        .await
+        .assert_rejected(&[(("requests", "incomplete"), 2.0), (("requests", "max_body"), 1.0)]);
+}
+
 /// A read whose answer is about as large as it is itself.
 fn large_read() -> String {
     let arguments = json!({ "user_id": "x".repeat(30 << 10) });
@@ -406,9 +433,47 @@ async fn handshakes_that_never_end_keep_nobody_out() {
     }
     // The oldest are gone; the last would stay, half of all connections.
     wait_for_end(&mut crowd[0]).await;
+    let refused = ("connections", "max_handshakes");
+    wait_for_metrics(sidecar, "half stay", |metrics| metrics.rejected(refused) >= 150.0).await;
     drop(crowd);
     let after = attacked.assert_unharmed().await;
-    let refused = ("connections", "max_handshakes");
     after.assert_rejected(&[(refused, after.rejected(refused))]);
-    assert!(after.rejected(refused) >= 150.0, "{}", after.rejected(refused));
+}
+
+/// Callers lose their patience with a store that pauses. When it goes on it sees all of their
+/// resets at once, which looks like an attack; and is none, on a connection that all callers share.
+#[tokio::test(flavor = "multi_thread")]
+async fn resets_during_a_pause_of_the_store_do_not_harm_the_calls_of_others() {
+    let file = SqliteFile::new();
+    let options = ["store", "--listen", "tcp://127.0.0.1:0", "--log-format", "json", "--store"];
+    let url = file.url();
+    let store = Process::start(program(options.into_iter().chain([url.as_str()])));
+    let line: serde_json::Value =
+        serde_json::from_str(&store.wait_for_log("\"listening\"")).unwrap();
+    let url = line["store"].as_str().unwrap().replace("tcp://", "grpc://");
+    let sidecar = Sidecar::ready(&url, &["--store-timeout", "60s"]);
+    let client = sidecar.client();
+    let in_flight = async |number: f64| {
+        wait_for_metrics(&sidecar, "so many are in flight", |metrics| {
+            metrics.in_flight_requests() == number
+        })
+        .await
+    };
+    let mut impatient = Http2::start(client.connect().await.unwrap()).await;
+    let streams: Vec<u32> = (1..).step_by(2).take(200).collect();
+    let reads: Vec<u8> = streams.iter().flat_map(|id| http2::post(*id, &free_read())).collect();
+    let resets: Vec<u8> = streams.iter().flat_map(|id| http2::cancel(*id)).collect();
+
+    store.signal("STOP");
+    impatient.send(&reads).await.unwrap();
+    in_flight(200.0).await;
+    let email_address = email_address();
+    let create = json!({ "action": "create_user", "arguments": new_user(&email_address) });
+    let patient = tokio::spawn(async move { client.post(create.to_string()).await });
+    in_flight(201.0).await;
+    impatient.send(&resets).await.unwrap();
+    in_flight(1.0).await;
+    store.signal("CONT");
+    let reply = patient.await.unwrap();
+    assert_eq!(reply.json()["ok"], true, "{}", reply.text());
 }

@@ -465,6 +465,11 @@ async fn an_idle_connection_is_closed_and_counted() {
     let mut idle = used_connection(&client).await;
     let unused = client.http1().connect().await.unwrap();
     let http2 = Http2::start(client.connect().await.unwrap()).await;
+    let without_preface = client.connect().await.unwrap();
+    // On HTTP/2, headers that never end are nothing else.
+    let mut half_a_request = Http2::start(client.connect().await.unwrap()).await;
+    let half = http2::frame(http2::HEADERS, 0, 1, &http2::post_headers());
+    half_a_request.send(&half).await.unwrap();
     // One that waits for its answer is not idle.
     let held = tokio::spawn({
         let client = sidecar.client();
@@ -476,11 +481,11 @@ async fn an_idle_connection_is_closed_and_counted() {
     let metrics = wait_for_metrics(&sidecar, "nobody reads, and all the same it ends", |metrics| {
         metrics.connections() == 1.0
     });
-    metrics.await.assert_rejected(&[(idle_timeout, 3.0)]);
+    metrics.await.assert_rejected(&[(idle_timeout, 5.0)]);
     store.release();
     assert_eq!(held.await.unwrap().status, StatusCode::OK);
-    drop((unused, http2));
-    wait_until_quiet(&sidecar).await.assert_rejected(&[(idle_timeout, 3.0)]);
+    drop((unused, http2, without_preface, half_a_request));
+    wait_until_quiet(&sidecar).await.assert_rejected(&[(idle_timeout, 5.0)]);
     assert_serves(&sidecar).await;
 }
 
