@@ -114,7 +114,7 @@ impl Collector {
         let [request, call] = &spans;
         assert_eq!(hex(&request.parent_span_id), PARENT);
         assert_eq!(call.parent_span_id, request.span_id);
-        assert!(call.end_time_unix_nano <= request.end_time_unix_nano);
+        assert!(call.end_time_unix_nano <= request.end_time_unix_nano, "{spans:#?}");
         spans
     }
 }
