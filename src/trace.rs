@@ -19,6 +19,7 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tonic::metadata::MetadataMap;
 use tracing::{Instrument as _, Span, field::Empty, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// The target of every span: the log leaves them out by it, and the export takes nothing else.
 pub const SPANS: &str = "span";
@@ -78,6 +79,7 @@ impl ServerSpan {
         if status.is_server_error() {
             fail(&span, status.as_str());
         }
+        end(&span);
         response
     }
 }
@@ -103,6 +105,14 @@ pub fn ended(outcome: &str, is_fault: bool) {
 pub fn fail(span: &Span, error_type: &str) {
     span.record("error.type", error_type);
     span.record("otel.status_code", "ERROR");
+}
+
+/// Ends a span now. It would end with its last holder, and that may be the thread that SQLite runs
+/// in: the driver takes the span of a statement along, and lets it go at some time.
+pub fn end(span: &Span) {
+    if !span.is_disabled() {
+        span.context().span().end();
+    }
 }
 
 /// Keeps work that goes into a task of its own within its span and its trace.

@@ -91,7 +91,7 @@ impl Spans {
         }
     }
 
-    /// Says in the span of a call with which code it ended, whose name is `name`.
+    /// Ends the span of a call, with the code that the call ended with, whose name is `name`.
     pub fn ended(&self, span: &Span, code: Code, name: &str) {
         let has_failed = match self.0.kind {
             Kind::Grpc => code != Code::Ok,
@@ -103,6 +103,7 @@ impl Spans {
         if has_failed {
             trace::fail(span, name);
         }
+        trace::end(span);
     }
 }
 

@@ -21,6 +21,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus},
 };
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -114,7 +115,7 @@ impl Collector {
         let [request, call] = &spans;
         assert_eq!(hex(&request.parent_span_id), PARENT);
         assert_eq!(call.parent_span_id, request.span_id);
-        assert!(call.end_time_unix_nano <= request.end_time_unix_nano);
+        assert!(call.end_time_unix_nano <= request.end_time_unix_nano, "{spans:#?}");
         spans
     }
 }
@@ -208,7 +209,7 @@ fn traced(url: &str, store: &str, environment: &[(&str, &str)]) -> Sidecar {
 struct Store {
     address: SocketAddr,
     calls: Arc<Mutex<Vec<HeaderMap>>>,
-    _file: SqliteFile,
+    file: SqliteFile,
 }
 
 impl Store {
@@ -230,7 +231,7 @@ impl Store {
                 .add_service(service)
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
-        Self { address, calls, _file: file }
+        Self { address, calls, file }
     }
 
     fn url(&self) -> String {
@@ -495,6 +496,35 @@ async fn a_store_that_is_away_is_a_failure_in_both_spans() {
     assert_eq!(attribute(&call, "error.type").as_deref(), Some("UNAVAILABLE"));
     assert_eq!(attribute(&call, "rpc.grpc.status_code").as_deref(), Some("14"));
     sidecar.process.wait_for_log(&trace.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_whose_caller_has_gone_ends_the_span_of_its_request() {
+    let collector = Collector::start().await;
+    let store = Store::start().await;
+    let environment = [("FAROE_SIDECAR_STORE_TIMEOUT", "30s")];
+    let sidecar = traced(&collector.url, &store.url(), &environment);
+    // Somebody else is writing: the store has to wait.
+    let mut other = SqliteConnection::connect(&store.file.url()).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let trace = Trace::new();
+    let client = sidecar.client();
+    let call = trace.invoke(&client, "create_user", new_user(&email_address()));
+    let received = async {
+        while store.calls.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        reply = call => panic!("it has to wait: {reply:?}"),
+        received = timeout(PATIENCE, received) => received.unwrap(),
+    }
+    drop(client);
+    sidecar.process.wait_for_log("a caller went away before its answer");
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    let [request, _] = collector.request_and_call(&trace).await;
+    assert_eq!(attribute(&request, "faroe.outcome").as_deref(), Some("ok"));
+    assert_eq!(attribute(&request, "http.response.status_code"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
