@@ -112,7 +112,7 @@ impl StoreConfig {
                     store_timeout: self.timeout,
                 };
                 let store = store::sql::SqlStore::open(url, &config)
-                    .context("cannot create the SQLite file")?;
+                    .context("cannot open the SQLite file")?;
                 if let store::sql::Url::Sqlite(path) = url {
                     let applied = store.migrate_up().await.with_context(|| {
                         format!("cannot use {} as an SQLite database", path.display())

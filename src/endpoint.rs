@@ -295,7 +295,7 @@ impl Problem {
     }
 
     fn certificate_ended() -> Self {
-        Self::new(RejectedRequest::CertificateEnded, "the client certificate is not valid any more")
+        Self::new(RejectedRequest::CertificateEnded, "the client certificate is not accepted now")
     }
 
     fn not_found() -> Self {

@@ -203,6 +203,8 @@ struct Identity {
     /// To look at again when the material changes.
     chain: Vec<CertificateDer<'static>>,
     material: watch::Receiver<Arc<ServerMaterial>>,
+    /// Whether HTTP/2 was agreed on with it.
+    http2: bool,
 }
 
 impl<S: Service> Connection<S> {
@@ -214,13 +216,12 @@ impl<S: Service> Connection<S> {
         }
         let Some(material) = self.server.tls.clone() else {
             let Some(_slot) = newcomer.admit() else { return };
-            return self.http(tcp, None, false).await;
+            return self.http(tcp, None).await;
         };
         let Some((stream, identity, _slot)) = self.handshake(tcp, material, newcomer).await else {
             return;
         };
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.http(stream, Some(identity), http2).await;
+        self.http(stream, Some(identity)).await;
     }
 
     /// The TLS handshake. It is boxed: it is over soon, and its room should not stay.
@@ -261,7 +262,9 @@ impl<S: Service> Connection<S> {
         let Some(slot) = newcomer.admit() else { return self.displaced() };
         self.handshaken("ok");
         let caller = Arc::new(Caller { peer, refused: AtomicBool::new(false) });
-        Some((stream, Identity { caller, chain, material }, slot))
+        // Looked at here: a stream that is borrowed in the caller would have its room there for good.
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Some((stream, Identity { caller, chain, material, http2 }, slot))
     }
 
     fn displaced<T>(&self) -> Option<T> {
@@ -284,10 +287,11 @@ impl<S: Service> Connection<S> {
     }
 
     /// Serves requests until the peer, a limit, the certificate or the drain ends it.
-    async fn http<T>(&self, stream: T, identity: Option<Identity>, http2: bool)
+    async fn http<T>(&self, stream: T, identity: Option<Identity>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let http2 = identity.as_ref().is_some_and(|identity| identity.http2);
         let activity = Activity::start(http2);
         let observer = Arc::clone(&activity);
         let io = TokioIo::new(Observed::new(stream, move || observer.received()));
@@ -303,7 +307,8 @@ impl<S: Service> Connection<S> {
                     request.extensions_mut().insert(Arc::clone(caller));
                 }
                 let server = Arc::clone(&server);
-                async move {
+                // Boxed, because hyper keeps room for it with each connection of HTTP/1.1.
+                Box::pin(async move {
                     let mut response = server.service.call(request).await;
                     let limit = server.config.max_requests_per_connection;
                     let is_last = limit.is_some_and(|limit| number >= limit);
@@ -316,7 +321,7 @@ impl<S: Service> Connection<S> {
                     }
                     drop(busy);
                     Ok::<_, Infallible>(response)
-                }
+                })
             }
         });
         // Boxed, so that a connection has room for the one version that it speaks.
@@ -431,7 +436,7 @@ enum End {
 /// Resolves when the certificate behind a connection has ended, or is not accepted any more by the
 /// material of the time; and says which.
 async fn certificate_ended(identity: Option<&Identity>) -> &'static str {
-    let Some(Identity { caller, chain, material }) = identity else {
+    let Some(Identity { caller, chain, material, .. }) = identity else {
         return std::future::pending().await;
     };
     let mut material = material.clone();

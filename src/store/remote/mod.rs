@@ -14,7 +14,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use http::Uri;
 use rustls::pki_types::ServerName;
 use tokio::{sync::watch, time::Instant};
-use tonic::{Request, Response, Status, async_trait};
+use tonic::{Code, Request, Response, Status, async_trait};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -35,6 +35,9 @@ use crate::{
     tls::ClientMaterial,
     trace,
 };
+
+/// How far the clock of a store may be ahead when it gives up a call at its deadline.
+const EARLY: Duration = Duration::from_millis(20);
 
 /// How a gRPC store is reached.
 #[derive(Clone)]
@@ -158,9 +161,15 @@ impl RemoteStore {
         request.extensions_mut().insert(Deadline(deadline));
         trace::inject(request.metadata_mut());
         let mut client = self.client.clone();
-        tokio::time::timeout_at(deadline, call(&mut client, request))
-            .await
-            .unwrap_or_else(|_| Err(Unanswered::DeadlinePassed.into_status()))
+        let reply = tokio::time::timeout_at(deadline, call(&mut client, request)).await;
+        match reply {
+            Err(_) => Err(Unanswered::DeadlinePassed.into_status()),
+            // The store was told the deadline, and may be heard to give up before we do.
+            Ok(Err(status)) if gave_up(&status) && Instant::now() + EARLY >= deadline => {
+                Err(Unanswered::DeadlinePassed.into_status())
+            }
+            Ok(reply) => reply,
+        }
     }
 
     fn deadline<Q>(&self, request: &Request<Q>) -> Instant {
@@ -169,6 +178,11 @@ impl RemoteStore {
             None => Instant::now() + self.store_timeout,
         }
     }
+}
+
+/// Whether a status is what gRPC servers answer when the deadline of a call passes.
+fn gave_up(status: &Status) -> bool {
+    matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled)
 }
 
 fn is_lost(status: &Status) -> bool {

@@ -10,7 +10,7 @@ use sqlx::{
 
 use super::{
     file::{Displaced, File},
-    url::{Url, sqlite_options},
+    url::{Url, sqlite_filename, sqlite_options},
 };
 use crate::store::reach_timeout;
 
@@ -139,7 +139,7 @@ impl Pools {
                 same
             }
             (Inner::Sqlite { reads, .. }, Url::Sqlite(path)) => {
-                reads.connect_options().get_filename() == path
+                reads.connect_options().get_filename() == sqlite_filename(path)
             }
             _ => false,
         }

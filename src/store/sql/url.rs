@@ -292,11 +292,16 @@ fn ca_is_used(files: &ClientFiles, verifies: bool, how: &str) -> Result<(), Inva
     Ok(())
 }
 
+/// The name by which SQLite opens a file: a path that begins with `file:` would be a URI to it.
+pub(super) fn sqlite_filename(path: &Path) -> PathBuf {
+    Path::new(".").join(path)
+}
+
 /// Options of each SQLite connection: WAL so that reads go on beside a write, and a write that is
 /// acknowledged only when it is on the disk.
 pub(super) fn sqlite_options(path: &Path, busy_timeout: Duration) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
-        .filename(path)
+        .filename(sqlite_filename(path))
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
