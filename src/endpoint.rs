@@ -467,7 +467,7 @@ fn audit(resolution: &Resolution, caller: &str) {
     };
     let outcome = match &resolution.failure {
         None => "ok",
-        Some(Failure::Unanswered(_) | Failure::BrokenOff) => "unknown",
+        Some(_) if resolution.error_code == Some(ErrorCode::InternalError) => "unknown",
         Some(_) => return,
     };
     let user_id = resolution.user_id.as_deref().map(shortened);

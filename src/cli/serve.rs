@@ -121,7 +121,7 @@ pub(super) struct Options {
     )]
     request_timeout: Duration,
     /// Connections at once; above it they are closed. Those that have not shown a certificate yet
-    /// may be half of them
+    /// may be half of them, and the oldest of those makes room for the next
     #[arg(
         long,
         env = "FAROE_SIDECAR_MAX_CONNECTIONS",

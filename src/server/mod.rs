@@ -244,7 +244,12 @@ impl<S: Service> Connection<S> {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 self.handshaken("failed");
-                info!(%address, %error, "TLS handshake failed");
+                // Whoever only knocks, as TCP probes do, is no news.
+                if error.kind() == io::ErrorKind::UnexpectedEof {
+                    debug!(%address, %error, "TLS handshake failed");
+                } else {
+                    info!(%address, %error, "TLS handshake failed");
+                }
                 return None;
             }
             Err(_) => {
