@@ -128,8 +128,11 @@ impl Admin {
     }
 }
 
-/// Whether a request comes from this host.
+/// Whether a request comes from this host, and from no web page that is open there.
 fn is_local(request: &Request<Incoming>) -> bool {
+    if request.headers().contains_key(header::ORIGIN) {
+        return false;
+    }
     let address = request.extensions().get::<SocketAddr>();
     address.is_some_and(|address| address.ip().to_canonical().is_loopback())
 }

@@ -7,10 +7,10 @@ use tokio::{
     net::TcpListener,
     sync::watch::{self, Receiver},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until},
 };
 use tokio_stream::{Stream, StreamExt as _};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     action::ActionServer,
@@ -33,6 +33,9 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Connections to the admin listener: a few probes and whoever collects metrics.
 const ADMIN_CONNECTIONS: usize = 32;
+
+/// How long one of them may be silent: it would keep the probes out.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the end waits for a collector of traces, at the most.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -275,7 +278,10 @@ impl App {
             .with_store_timeout(config.store.timeout)
             .with_store_spans(store::Spans::of(&config.store.url));
         let drain = Drain::default();
-        let max_connections = descriptors::connections_that_fit(config.server.max_connections);
+        let max_connections = descriptors::connections_that_fit(
+            config.server.max_connections,
+            config.store.db_max_connections.unwrap_or_default(),
+        );
         let server = Server {
             tls: Some(callers),
             service: Endpoint::new(
@@ -296,6 +302,8 @@ impl App {
             service: Admin { readiness, metrics, drain: drain.clone(), log: telemetry.log },
             config: server::Config {
                 max_connections: ADMIN_CONNECTIONS,
+                header_timeout: ADMIN_TIMEOUT,
+                idle_timeout: ADMIN_TIMEOUT,
                 ..server::Config::default()
             },
             metrics: None,
@@ -314,7 +322,14 @@ impl App {
             // Nobody is left to ask for anything.
             std::future::pending().await
         };
-        stopped().await;
+        let broken = tokio::select! {
+            () = stopped() => false,
+            // None of them ever returns.
+            Some(_) = watches.join_next() => {
+                error!("what looks after the store and the certificates has failed: stopping");
+                true
+            }
+        };
 
         let deadline = Instant::now() + config.drain_timeout;
         let delayed = drain.begin() + config.drain_delay;
@@ -328,18 +343,26 @@ impl App {
             () = stopped() => true,
         };
         watches.abort_all();
-        let over = async {
-            if !impatient {
-                tokio::select! {
-                    () = sleep_until(deadline) => {}
-                    () = stopped() => {}
+        let drained = {
+            let mut over = std::pin::pin!(async {
+                if !impatient {
+                    tokio::select! {
+                        () = sleep_until(deadline) => {}
+                        () = stopped() => {}
+                    }
                 }
-            }
+            });
+            drain.finish(over.as_mut()).await
+                // Writes whose callers have gone.
+                && tokio::select! {
+                    () = actions.finish() => true,
+                    () = over => false,
+                }
         };
-        let drained = drain.finish(over).await
-            // Writes whose callers have gone.
-            && timeout_at(deadline, actions.finish()).await.is_ok();
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = match drained {
+            true => deadline.saturating_duration_since(Instant::now()),
+            false => Duration::ZERO,
+        };
         let closed = async {
             if let Store::Sql(store) = &store {
                 store.close(left).await;
@@ -355,6 +378,9 @@ impl App {
             () = stopped() => {}
         }
         admin_drain.finish_within(Duration::ZERO).await;
+        if broken {
+            bail!("a part of the sidecar has failed; the log says which");
+        }
         if drained {
             info!("stopped");
             Ok(Ended::Drained)

@@ -9,9 +9,9 @@ use tracing::warn;
 /// What is kept for everything but callers: the store, the log, probes, files that are read again.
 const RESERVED: u64 = 128;
 
-/// Raises the soft limit on descriptors to the hard one, and says how many connections fit: at most
-/// `wanted`.
-pub(crate) fn connections_that_fit(wanted: usize) -> usize {
+/// Raises the soft limit on descriptors to the hard one, and says how many connections fit beside so
+/// many to the database: at most `wanted`.
+pub(crate) fn connections_that_fit(wanted: usize, db_connections: u32) -> usize {
     let limit = match rlimit::getrlimit(Resource::NOFILE) {
         Ok((soft, hard)) if rlimit::setrlimit(Resource::NOFILE, hard, hard).is_ok() => {
             soft.max(hard)
@@ -19,7 +19,8 @@ pub(crate) fn connections_that_fit(wanted: usize) -> usize {
         Ok((soft, _)) => soft,
         Err(_) => return wanted,
     };
-    let fit = usize::try_from(limit - RESERVED.min(limit / 2)).unwrap_or(usize::MAX).max(1);
+    let reserved = (RESERVED + u64::from(db_connections)).min(limit / 2);
+    let fit = usize::try_from(limit - reserved).unwrap_or(usize::MAX).max(1);
     if fit < wanted {
         warn!(
             descriptors = limit,

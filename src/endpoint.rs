@@ -37,6 +37,8 @@ pub const DEFAULT_MAX_IN_FLIGHT: usize = 1024;
 const DISCARD_BYTES: usize = 1 << 20;
 /// For how long.
 const DISCARD_TIME: Duration = Duration::from_secs(1);
+/// For how long a request that is turned away holds its caller up, so that its connection can stay.
+const SHED_TIME: Duration = Duration::from_millis(20);
 /// When a caller may try again, in seconds.
 const RETRY_AFTER: &str = "1";
 
@@ -185,7 +187,7 @@ impl Endpoint {
                 "there are more requests at once than --max-in-flight: the excess gets 503"
             );
         }
-        discard(&mut body).await;
+        discard(&mut body, SHED_TIME).await;
         self.answer_early(version, body, caller, &Problem::overloaded())
     }
 
@@ -216,7 +218,7 @@ impl Endpoint {
         if body.is_end_stream() {
             return response;
         }
-        self.drain.spawn(async move { discard(&mut body).await });
+        self.drain.spawn(async move { discard(&mut body, DISCARD_TIME).await });
         if version < Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -226,9 +228,9 @@ impl Endpoint {
 }
 
 /// Reads what comes of a body and throws it away, within limits.
-async fn discard(body: &mut Incoming) {
+async fn discard(body: &mut Incoming, time: Duration) {
     // What is left after that time is left.
-    let _ = tokio::time::timeout(DISCARD_TIME, async {
+    let _ = tokio::time::timeout(time, async {
         let mut left = DISCARD_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
             let read = frame.data_ref().map_or(0, Bytes::len);

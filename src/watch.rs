@@ -2,6 +2,7 @@
 //! the log, the metrics and the readiness.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,6 +19,9 @@ use crate::{
 
 /// How often the store is looked at.
 const STORE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long it may take to answer, whatever calls may.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a store that was there may be away before that is a reason not to be ready: a blip
 /// would take all sidecars out of their Service at once, and nobody would be left to say 503.
@@ -47,7 +51,9 @@ pub(crate) async fn store(
             _ => Ok(()),
         };
         let checked = match checked {
-            Ok(()) => store.check().await,
+            Ok(()) => tokio::time::timeout(STORE_PATIENCE, store.check())
+                .await
+                .unwrap_or_else(|_| Err("the store does not answer".to_owned())),
             Err(reason) => Err(reason),
         };
         metrics.store_available(checked.is_ok());
@@ -97,7 +103,8 @@ pub(crate) async fn terms<M: Material>(
     condition: Option<Condition>,
     metrics: Arc<Metrics>,
 ) {
-    let mut reminded: Option<Instant> = None;
+    // What was said of each file, and when.
+    let mut said: HashMap<&str, (Reminder, Instant)> = HashMap::new();
     loop {
         let current = Arc::clone(&material.borrow_and_update());
         let terms = current.terms();
@@ -111,29 +118,54 @@ pub(crate) async fn terms<M: Material>(
                 Some(term) => condition.lacks(format!("--{} is not valid now", term.option)),
             };
         }
-        let is_time = reminded.is_none_or(|reminded| reminded.elapsed() >= TERM_REMINDER);
-        // Each of them, not only the first that has something to say.
-        if is_time && terms.iter().filter(|term| remind(term)).count() > 0 {
-            reminded = Some(Instant::now());
+        for term in terms {
+            let reminder = Reminder::of(term);
+            let is_old = said
+                .get(term.option)
+                .is_some_and(|(before, at)| *before == reminder && at.elapsed() < TERM_REMINDER);
+            if !is_old {
+                reminder.say(term);
+                said.insert(term.option, (reminder, Instant::now()));
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(TERM_INTERVAL) => {}
-            Ok(()) = material.changed() => reminded = None,
+            Ok(()) = material.changed() => said.clear(),
         }
     }
 }
 
-/// Says that a file can no longer be used, or soon cannot. Whether there was something to say.
-fn remind(term: &Term) -> bool {
-    let option = term.option;
-    let left = term.validity.left(SystemTime::now());
-    let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
-    if term.is_needed && !term.is_valid() {
-        error!("--{option} is not valid now: connections are refused until it is replaced");
-    } else if term.validity.is_near_its_end(SystemTime::now()) {
-        warn!(%left, "--{option}: less than 30 % of its lifetime is left");
-    } else {
-        return false;
+/// What there is to say about the term of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reminder {
+    Nothing,
+    NearItsEnd,
+    NotValid,
+}
+
+impl Reminder {
+    fn of(term: &Term) -> Self {
+        if term.is_needed && !term.is_valid() {
+            Self::NotValid
+        } else if term.validity.is_near_its_end(SystemTime::now()) {
+            Self::NearItsEnd
+        } else {
+            Self::Nothing
+        }
     }
-    true
+
+    fn say(self, term: &Term) {
+        let option = term.option;
+        let left = term.validity.left(SystemTime::now());
+        let left = humantime::format_duration(Duration::from_secs(left.as_secs()));
+        match self {
+            Self::Nothing => {}
+            Self::NearItsEnd => {
+                warn!(%left, "--{option}: less than 30 % of its lifetime is left");
+            }
+            Self::NotValid => {
+                error!("--{option} is not valid now: connections are refused until it is replaced");
+            }
+        }
+    }
 }

@@ -80,7 +80,7 @@ pub enum Failure {
     /// The call was sent and not answered. Whether the store acted is not known.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-    /// The call ended without an answer, by a fault of this program.
+    /// The call ended without an answer, by a fault of this program or with its end.
     #[error("the call of the store was broken off")]
     BrokenOff,
 }

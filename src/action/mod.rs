@@ -345,18 +345,58 @@ impl ActionServer {
         if I::ACTION.is_read() {
             return call.resolve().await;
         }
-        let ended = ended.take();
-        let broken_off = call.broken_off();
+        let broken_off = BrokenOff {
+            action: I::ACTION,
+            id: call.id.clone(),
+            user_id: call.invocation.written_user().map(str::to_owned),
+        };
+        let ending = Ending { ended: ended.take(), broken_off: broken_off.clone() };
         let (answer, answered) = oneshot::channel();
         self.writes.spawn(trace::carried(async move {
             let result = call.resolve().await;
-            if let Some(ended) = ended {
-                ended(&result);
-            }
-            // Where nobody is left to answer, `ended` has said what became of it.
+            ending.told(&result);
+            // Where nobody is left to answer, that has said what became of it.
             let _ = answer.send(result);
         }));
-        answered.await.unwrap_or(Ok(broken_off))
+        answered.await.unwrap_or_else(|_| Ok(broken_off.resolution()))
+    }
+}
+
+/// The end of a write, which is told in any case: the store may have acted.
+struct Ending<E: FnOnce(&Result<Resolution, NotInvoked>)> {
+    ended: Option<E>,
+    broken_off: BrokenOff,
+}
+
+impl<E: FnOnce(&Result<Resolution, NotInvoked>)> Ending<E> {
+    fn told(mut self, result: &Result<Resolution, NotInvoked>) {
+        if let Some(ended) = self.ended.take() {
+            ended(result);
+        }
+    }
+}
+
+impl<E: FnOnce(&Result<Resolution, NotInvoked>)> Drop for Ending<E> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(&Ok(self.broken_off.resolution()));
+        }
+    }
+}
+
+/// A write that ended without a result: by a fault of this program, or with it.
+#[derive(Debug, Clone)]
+struct BrokenOff {
+    action: Action,
+    id: ActionInvocationId,
+    user_id: Option<String>,
+}
+
+impl BrokenOff {
+    fn resolution(&self) -> Resolution {
+        let code = ErrorCode::InternalError;
+        let user_id = self.user_id.clone();
+        failed(self.action, self.id.clone(), user_id, Duration::ZERO, code, Failure::BrokenOff)
     }
 }
 
@@ -420,13 +460,6 @@ impl<I: Invocation> Call<I> {
             }
             Err(CallError::NotReached(source)) => Err(not_reached(id, Some(store_time), source)),
         }
-    }
-
-    /// What is answered if the call ends by a fault of this program.
-    fn broken_off(&self) -> Resolution {
-        let user_id = self.invocation.written_user().map(str::to_owned);
-        let code = ErrorCode::InternalError;
-        failed(I::ACTION, self.id.clone(), user_id, Duration::ZERO, code, Failure::BrokenOff)
     }
 }
 

@@ -18,6 +18,7 @@ use std::{
     ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{
@@ -61,7 +62,8 @@ enum Command {
     /// without a shell.
     Health(health::Options),
     /// Tells a running sidecar on this host to start draining without stopping: it is no longer
-    /// ready, and sends its callers elsewhere; for preStop.
+    /// ready, and sends its callers elsewhere; for preStop. Its admin listener has to be on loopback or
+    /// on every address.
     Drain(drain::Options),
 }
 
@@ -185,15 +187,15 @@ fn print_line(line: &str) -> Result<(), Failure> {
     }
 }
 
-/// Runs a command to its end. What is still going on then, such as the look-up of a name, ends with
-/// the process.
+/// Runs a command to its end. What is still going on then is broken off, for which there is a
+/// moment; the look-up of a name, which cannot be, ends with the process.
 fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
     let result = runtime.block_on(command);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 

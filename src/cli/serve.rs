@@ -60,7 +60,8 @@ pub(super) struct Options {
         value_delimiter = ','
     )]
     allow_client: Vec<AllowedClient>,
-    /// Address of the admin listener, plain HTTP: /livez, /readyz, /metrics [default: 127.0.0.1:9090; in a
+    /// Address of the admin listener, plain HTTP: /livez, /readyz, /metrics; from loopback
+    /// alone /drain, /log-level [default: 127.0.0.1:9090; in a
     /// pod 0.0.0.0:9090]
     #[arg(
         long,

@@ -27,6 +27,8 @@ struct State {
     phase: Phase,
     /// Requests so far.
     requests: u64,
+    /// From when on requests are no reason to stay.
+    leaves: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,22 +40,32 @@ enum Phase {
 
 impl Activity {
     pub(super) fn start(http2: bool) -> Arc<Self> {
-        let state = State { phase: Phase::Idle { since: Instant::now() }, requests: 0 };
+        let state =
+            State { phase: Phase::Idle { since: Instant::now() }, requests: 0, leaves: None };
         Arc::new(Self { state: Mutex::new(state), counted: Notify::new(), http2 })
     }
 
     /// A request has come in, and its number, from 1; it lasts until the guard is dropped.
     pub(super) fn request(self: &Arc<Self>) -> (Busy, u64) {
         let mut state = self.state();
+        state.requests += 1;
+        let number = state.requests;
+        if state.leaves.is_some_and(|leaves| leaves <= Instant::now()) {
+            return (Busy(None), number);
+        }
         state.phase = match state.phase {
             Phase::Requests { count } => Phase::Requests { count: count + 1 },
             Phase::Idle { .. } | Phase::Headers { .. } => Phase::Requests { count: 1 },
         };
-        state.requests += 1;
-        let number = state.requests;
         drop(state);
         self.counted.notify_waiters();
-        (Busy(Arc::clone(self)), number)
+        (Busy(Some(Arc::clone(self))), number)
+    }
+
+    /// The peer was told to go. Requests that come later than `goodbye` from now are no reason to
+    /// stay: a peer that does not listen could stay for ever.
+    pub(super) fn leave(&self, goodbye: Duration) {
+        self.state().leaves = Some(Instant::now() + goodbye);
     }
 
     /// Resolves when there have been so many requests.
@@ -111,11 +123,12 @@ pub(super) enum Expired {
 }
 
 /// A request in hand.
-pub(super) struct Busy(Arc<Activity>);
+pub(super) struct Busy(Option<Arc<Activity>>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let Some(activity) = &self.0 else { return };
+        let mut state = activity.state();
         state.phase = match state.phase {
             Phase::Requests { count } if count > 1 => Phase::Requests { count: count - 1 },
             _ => Phase::Idle { since: Instant::now() },
@@ -177,5 +190,20 @@ mod tests {
         assert!(tokio::time::timeout(SECOND, third.as_mut()).await.is_err());
         assert_eq!(activity.request().1, 3);
         tokio::time::timeout(SECOND, third).await.expect("the third has come");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_to_go_cannot_stay_by_asking_for_more() {
+        let activity = Activity::start(true);
+        let (in_hand, _) = activity.request();
+        activity.leave(SECOND);
+        let (soon, _) = activity.request();
+        tokio::time::sleep(2 * SECOND).await;
+        let (_late, _) = activity.request();
+        drop(in_hand);
+        let expired = activity.expired(SECOND, SECOND);
+        assert!(tokio::time::timeout(9 * SECOND, expired).await.is_err(), "one is in hand");
+        drop(soon);
+        assert_eq!(activity.expired(SECOND, SECOND).await, Expired::Idle);
     }
 }

@@ -139,6 +139,7 @@ impl<S: Service> Server<S> {
         let server = Arc::new(self);
         let room = Room::new(server.config.max_connections);
         let crowded = Arc::new(Occasionally::default());
+        let unaccepted = Occasionally::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -147,7 +148,9 @@ impl<S: Service> Server<S> {
             let (tcp, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "cannot accept a connection; the listener goes on");
+                    if unaccepted.is_due() {
+                        warn!(%error, "cannot accept a connection; the listener goes on");
+                    }
                     if is_exhausted(&error) {
                         // Nothing gets better by asking again at once.
                         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -259,7 +262,7 @@ impl<S: Service> Connection<S> {
                 return None;
             }
         };
-        let Some((peer, chain)) = verified_peer(&stream, &material.borrow()) else {
+        let Some((peer, chain)) = verified_peer(&stream, &material) else {
             self.handshaken("failed");
             info!(%address, "the client certificate of the session is not valid now");
             return None;
@@ -359,11 +362,18 @@ impl<S: Service> Connection<S> {
         http2: bool,
     ) {
         let Server { config, drain, .. } = &*self.server;
+        // Whatever else there is to wait for: nobody stays whose certificate is not accepted.
+        let mut certificate = std::pin::pin!(certificate_ended(identity));
         tokio::select! {
             result = connection.as_mut() => return self.ended(result),
-            end = self.end(activity, identity, http2) => if let End::Now = end { return },
+            why = &mut certificate => self.refused(why),
+            end = self.end(activity, http2) => match end {
+                End::Gracefully => {}
+                End::Now => return,
+            },
             () = drain.cutting() => return,
         }
+        activity.leave(GOODBYE);
         connection.as_mut().finish();
         // What is in hand is finished, and there is time to say goodbye; but nobody has to wait for
         // a peer that has gone without a word.
@@ -371,15 +381,22 @@ impl<S: Service> Connection<S> {
             tokio::time::sleep(GOODBYE).await;
             activity.expired(GOODBYE, config.header_timeout).await
         };
+        let is_accepted = identity.is_none_or(|identity| identity.caller.is_accepted());
         tokio::select! {
             result = connection => self.ended(result),
             _ = stays_away => {}
+            why = certificate, if is_accepted => self.refused(why),
             () = drain.cutting() => {}
         }
     }
 
+    fn refused(&self, why: &str) {
+        info!(address = %self.address, "the client certificate {why}");
+        self.server.rejected(RejectedConnection::Certificate);
+    }
+
     /// Resolves when this side has a reason to end the connection.
-    async fn end(&self, activity: &Activity, identity: Option<&Identity>, http2: bool) -> End {
+    async fn end(&self, activity: &Activity, http2: bool) -> End {
         let Server { config, drain, .. } = &*self.server;
         // On HTTP/1.1 the answer says `Connection: close` instead; to close an idle connection
         // would race with a request that is on its way.
@@ -407,10 +424,6 @@ impl<S: Service> Connection<S> {
                     return End::Now;
                 }
             },
-            why = certificate_ended(identity) => {
-                info!(address = %self.address, "the client certificate {why}");
-                RejectedConnection::Certificate
-            }
             () = renewed => RejectedConnection::MaxRequests,
             () = sent_away => return End::Gracefully,
             () = drain.finishing() => return End::Gracefully,
@@ -480,17 +493,20 @@ fn is_flood(error: &hyper::Error) -> bool {
 }
 
 /// Who the peer is, if its certificate is accepted now. A resumed session brings the certificates of
-/// the first handshake, at which rustls does not look again.
+/// the first handshake, at which rustls does not look again; and the material may have changed since
+/// this one began.
 fn verified_peer(
     stream: &TlsStream<TcpStream>,
-    material: &ServerMaterial,
+    material: &watch::Receiver<Arc<ServerMaterial>>,
 ) -> Option<(Peer, Vec<CertificateDer<'static>>)> {
+    let has_changed = material.has_changed().unwrap_or(false);
+    let current = material.borrow();
     let session = stream.get_ref().1;
     let chain = session.peer_certificates()?;
     let peer = Peer::from_chain(chain).ok()?;
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let is_accepted =
-        peer.validity().contains(SystemTime::now()) && (!is_resumed || material.accepts(chain));
+    let is_accepted = peer.validity().contains(SystemTime::now())
+        && (!(is_resumed || has_changed) || current.accepts(chain));
     is_accepted.then(|| (peer, chain.to_vec()))
 }
 

@@ -58,6 +58,8 @@ pub struct Term {
     pub option: &'static str,
     /// Whether callers are kept out when it is over.
     pub is_needed: bool,
+    /// Whether it is what this side shows of itself.
+    pub is_shown: bool,
     /// The validity of the certificate or list that ends first.
     pub validity: Validity,
 }
@@ -108,14 +110,20 @@ impl Material for ServerMaterial {
             Term {
                 option: "tls-cert",
                 is_needed: true,
+                is_shown: true,
                 validity: validity(&files.identity.certificate)?,
             },
             // An authority that has ended is a matter of whoever issues: verifiers do not look.
-            Term { option: "client-ca", is_needed: false, validity: validity(&files.client_ca)? },
+            Term {
+                option: "client-ca",
+                is_needed: false,
+                is_shown: false,
+                validity: validity(&files.client_ca)?,
+            },
         ];
         if let Some(file) = &files.client_crl {
             let validity = revocation_lists(file)?.1;
-            terms.push(Term { option: "client-crl", is_needed: true, validity });
+            terms.push(Term { option: "client-crl", is_needed: true, is_shown: false, validity });
         }
         let has_revocation_lists = files.client_crl.is_some();
         Ok(Self { config: Arc::new(config), terms, verifier, has_revocation_lists })
@@ -148,11 +156,16 @@ impl Material for ClientMaterial {
         let config = Arc::new(client_config(files)?);
         let mut terms = Vec::new();
         if let Some(file) = &files.ca {
-            terms.push(Term { option: "store-ca", is_needed: false, validity: validity(file)? });
+            terms.push(Term {
+                option: "store-ca",
+                is_needed: false,
+                is_shown: false,
+                validity: validity(file)?,
+            });
         }
         if let Some(identity) = &files.identity {
             let validity = validity(&identity.certificate)?;
-            terms.push(Term { option: "store-cert", is_needed: true, validity });
+            terms.push(Term { option: "store-cert", is_needed: true, is_shown: true, validity });
         }
         Ok(Self { config, terms })
     }
@@ -225,8 +238,11 @@ impl<M: Material> Reloading<M> {
 
     async fn reload(&self, metrics: &Metrics) {
         let purpose = M::PURPOSE;
-        let Some(loaded) = self.blocking(M::load).await else { return };
-        match loaded {
+        let loaded = match self.blocking(M::load).await {
+            Some(loaded) => loaded.map_err(|error| error.to_string()),
+            None => Err("reading the files was broken off".to_owned()),
+        };
+        match loaded.and_then(|material| self.no_worse(material)) {
             Ok(material) => {
                 self.current.send_replace(Arc::new(material));
                 metrics.tls_reload("ok");
@@ -236,6 +252,24 @@ impl<M: Material> Reloading<M> {
                 metrics.tls_reload("failed");
                 error!(%error, "the TLS material {purpose} has changed and cannot be used: the old one is kept");
             }
+        }
+    }
+
+    /// Refuses a certificate to show that is not valid now, where the one before is: it is the wrong
+    /// file, or came too early. A revocation list that is over is taken: that is the safe side.
+    fn no_worse(&self, material: M) -> Result<M, String> {
+        let shows_validity = |material: &M| {
+            material
+                .terms()
+                .iter()
+                .find(|term| term.is_shown)
+                .map(|term| (term.option, term.is_valid()))
+        };
+        match (shows_validity(&self.current.borrow()), shows_validity(&material)) {
+            (Some((_, true)), Some((option, false))) => Err(format!(
+                "the certificate of --{option} is not valid now, and the one before is"
+            )),
+            _ => Ok(material),
         }
     }
 }

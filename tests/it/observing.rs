@@ -244,6 +244,20 @@ async fn the_admin_listener_knows_its_paths_and_methods() {
     assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK, "nothing was drained");
 }
 
+/// A page in a browser on the host could send it without asking.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_cannot_drain() {
+    let (sidecar, _file) = sqlite_sidecar(&[]);
+    let io = TokioIo::new(TcpStream::connect(sidecar.admin).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("/drain").header("host", "x").header("origin", "https://a.example");
+    let response =
+        sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
+}
+
 #[test]
 fn health_and_drain_take_wrong_addresses_for_wrong_usage() {
     for command in ["health", "drain"] {

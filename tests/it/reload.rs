@@ -164,6 +164,48 @@ async fn material_that_cannot_be_used_is_refused_whole() {
     assert_eq!(shown(&client).await, der(&renewed));
 }
 
+/// The wrong file, or one that came too early, is no reason to stop serving.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_valid_does_not_take_the_place_of_one_that_is() {
+    let pki = Arc::new(Pki::new());
+    let mut material = Material::new(&pki.server, &pki.authority.certificate(), None);
+    let (sidecar, _file) = material.sidecar(&pki, &[]);
+    for (name, from, until) in [("past", -HOUR * 2, -HOUR), ("future", HOUR, HOUR * 2)] {
+        material.swap(&pki.authority.issue(name, Leaf::server().valid(from, until)));
+        let failed = "faroe_sidecar_tls_reloads_total{result=\"failed\"}";
+        let before = metric(&sidecar, failed).await;
+        let deadline = Instant::now() + PATIENCE;
+        while metric(&sidecar, failed).await == before {
+            assert!(Instant::now() < deadline, "{name}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(shown(&sidecar.client()).await, der(&pki.server), "{name}");
+    }
+    let line = sidecar.process.wait_for_log("the old one is kept");
+    assert!(line.contains("--tls-cert is not valid now"), "{line}");
+    assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
+}
+
+/// Each file for itself, and worse news at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_certificate_is_told_when_it_comes_near_and_when_it_is_there() {
+    let pki = Arc::new(Pki::new());
+    let ending = Leaf::server().valid(-Duration::seconds(24), Duration::seconds(14));
+    let ending = pki.authority.issue("ending", ending);
+    let near = pki.authority.revoke("near", &[], -HOUR, Duration::minutes(5));
+    let material = Material::new(&ending, &pki.authority.certificate(), Some(&near));
+    let (sidecar, _file) = material.sidecar(&pki, &[]);
+    let warning = |option: &str| format!("--{option}: less than 30 % of its lifetime is left");
+    sidecar.process.wait_for_log(&warning("client-crl"));
+    assert!(!sidecar.process.log().contains(&warning("tls-cert")), "it took too long to start");
+    sidecar.process.wait_for_log(&warning("tls-cert"));
+    let line = sidecar.process.wait_for_log("--tls-cert is not valid now");
+    assert!(line.contains("\"ERROR\""), "{line}");
+    assert!(std::time::SystemTime::now() >= ending.end());
+    let ready = admin(sidecar.admin, "/readyz").await;
+    assert!(ready.text().contains("--tls-cert is not valid now"), "{}", ready.text());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_has_the_files_read_again() {
     let pki = Arc::new(Pki::new());

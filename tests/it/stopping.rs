@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::{
     faults::{Answer, Misbehaving},
     harness::{
         client::{Client, admin},
+        database::Kind,
+        email_address,
         process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
-        stores::sqlite_sidecar,
+        stores::{StoreKind, sqlite_sidecar},
     },
 };
 
@@ -103,6 +106,39 @@ async fn a_second_signal_cuts_at_once() {
         // The test waits for less than the call, or the delay, would take.
         assert_eq!(sidecar.process.wait().code(), Some(1), "delay {delay}");
         sidecar.process.wait_for_log("were cut off");
+    }
+}
+
+/// Nor does the database hold the end up, or a caller who has gone; and what may have been changed
+/// is in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_cuts_writes_too() {
+    for caller_stays in [true, false] {
+        let options = ["--store-timeout", "60s", "--drain-timeout", "60s"];
+        let mut running = StoreKind::Bundled(Kind::Postgres).start(&options);
+        let client = running.client();
+        let user = client.create_user(&email_address()).await;
+        let mut lock = PgConnection::connect(&running.database.url).await.unwrap();
+        sqlx::raw_sql("BEGIN; LOCK TABLE users").execute(&mut lock).await.unwrap();
+        let delete = json!({ "action": "delete_user", "arguments": { "user_id": user["id"] } });
+        let call = tokio::spawn(async move { client.try_post(delete.to_string()).await });
+        let waits = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+                     WHERE NOT granted AND datname = current_database()";
+        let deadline = Instant::now() + PATIENCE;
+        while running.database.number(waits).await == 0 {
+            assert!(Instant::now() < deadline, "the write does not arrive");
+        }
+        if !caller_stays {
+            call.abort();
+        }
+        let process = &mut running.sidecar.process;
+        process.signal("TERM");
+        process.wait_for_log("draining");
+        process.signal("TERM");
+        assert_eq!(process.wait().code(), Some(1));
+        let line = process.wait_for_log("user deleted");
+        assert!(line.contains("\"outcome\":\"unknown\""), "{line}");
+        assert!(line.contains(user["id"].as_str().unwrap()), "{line}");
     }
 }
 
