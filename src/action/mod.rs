@@ -5,10 +5,11 @@
 //! this crate for programs that have their own HTTP server.
 //!
 //! Each action is a file: its arguments, its call, its values. What they share is here and in
-//! `wire` (the JSON that comes in), `reply` (what a store's reply must satisfy), `error` (the error
-//! table) and `answer` (the JSON that goes out).
+//! `wire` (the JSON that comes in), `call` (how a store is called, and what comes of it), `reply` (what
+//! a store's reply must satisfy), `error` (the error table) and `answer` (the JSON that goes out).
 
 mod answer;
+mod call;
 mod error;
 mod invocation_id;
 mod reply;
@@ -26,12 +27,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
-use tonic::{Code, Response, Status};
-use tracing::{Instrument as _, Span};
+use tonic::{Response, Status};
 
-use self::{error::CallError, wire::Members};
+use self::{
+    call::{BrokenOff, Call, Ending},
+    error::CallError,
+    wire::Members,
+};
 pub use self::{
     error::{ErrorCode, Failure, code_name},
     invocation_id::ActionInvocationId,
@@ -43,7 +47,7 @@ use crate::{
         IncrementUserSessionsCounterRequest, UpdateUserEmailAddressRequest,
         UpdateUserPasswordHashRequest, User, user_store_server::UserStore,
     },
-    store::{self, Breaker, Deadline, NotReached, Unanswered},
+    store::{self, Breaker, Deadline, NotReached},
     trace,
 };
 
@@ -359,126 +363,6 @@ impl ActionServer {
             let _ = answer.send(result);
         }));
         answered.await.unwrap_or_else(|_| Ok(broken_off.resolution()))
-    }
-}
-
-/// The end of a write, which is told in any case: the store may have acted.
-struct Ending<E: FnOnce(&Result<Resolution, NotInvoked>)> {
-    ended: Option<E>,
-    broken_off: BrokenOff,
-}
-
-impl<E: FnOnce(&Result<Resolution, NotInvoked>)> Ending<E> {
-    fn told(mut self, result: &Result<Resolution, NotInvoked>) {
-        if let Some(ended) = self.ended.take() {
-            ended(result);
-        }
-    }
-}
-
-impl<E: FnOnce(&Result<Resolution, NotInvoked>)> Drop for Ending<E> {
-    fn drop(&mut self) {
-        if let Some(ended) = self.ended.take() {
-            ended(&Ok(self.broken_off.resolution()));
-        }
-    }
-}
-
-/// A write that ended without a result: by a fault of this program, or with it.
-#[derive(Debug, Clone)]
-struct BrokenOff {
-    action: Action,
-    id: ActionInvocationId,
-    user_id: Option<String>,
-}
-
-impl BrokenOff {
-    fn resolution(&self) -> Resolution {
-        let code = ErrorCode::InternalError;
-        let user_id = self.user_id.clone();
-        failed(self.action, self.id.clone(), user_id, Duration::ZERO, code, Failure::BrokenOff)
-    }
-}
-
-/// One call of the store.
-struct Call<I> {
-    id: ActionInvocationId,
-    invocation: I,
-    store: Arc<dyn UserStore>,
-    breaker: Breaker,
-    timeout: Duration,
-    spans: Option<store::Spans>,
-}
-
-impl<I: Invocation> Call<I> {
-    /// Makes the call, and the answer from what comes of it.
-    async fn resolve(self) -> Result<Resolution, NotInvoked> {
-        let Self { id, invocation, store, breaker, timeout, spans } = self;
-        let not_reached = |id, store_time, source| NotInvoked::StoreNotReached {
-            action: I::ACTION,
-            action_invocation_id: id,
-            store_time,
-            source,
-        };
-        let admitted = match breaker.admit() {
-            Ok(admitted) => admitted,
-            Err(source) => return Err(not_reached(id, None, source)),
-        };
-        let start = Instant::now();
-        let deadline = start + timeout;
-        let written_user = invocation.written_user().map(str::to_owned);
-        let span =
-            spans.as_ref().map_or_else(Span::none, |spans| spans.of_call(I::ACTION.method()));
-        let call = invocation.call(&*store, Deadline(deadline)).instrument(span.clone());
-        let result = tokio::time::timeout_at(deadline, call)
-            .await
-            .unwrap_or_else(|_| Err(CallError::unanswered(Unanswered::DeadlinePassed)));
-        let store_time = start.elapsed();
-        if let Some(spans) = &spans {
-            let code = result.as_ref().map_or_else(CallError::code, |_| Code::Ok);
-            spans.ended(&span, code, code_name(code));
-        }
-        match &result {
-            Err(error) if error.is_absence() => admitted.failed(),
-            _ => admitted.answered(),
-        }
-        match result {
-            Ok(user) => Ok(Resolution {
-                body: ResponseBody(answer::success(&id, user.as_ref()).into()),
-                action: I::ACTION,
-                action_invocation_id: id,
-                user_id: match I::ACTION {
-                    Action::CreateUser => user.map(|user| user.id),
-                    _ => written_user,
-                },
-                store_time,
-                error_code: None,
-                failure: None,
-            }),
-            Err(CallError::Failed(code, failure)) => {
-                Ok(failed(I::ACTION, id, written_user, store_time, code, failure))
-            }
-            Err(CallError::NotReached(source)) => Err(not_reached(id, Some(store_time), source)),
-        }
-    }
-}
-
-fn failed(
-    action: Action,
-    id: ActionInvocationId,
-    user_id: Option<String>,
-    store_time: Duration,
-    code: ErrorCode,
-    failure: Failure,
-) -> Resolution {
-    Resolution {
-        body: ResponseBody(answer::error(&id, code).into()),
-        action,
-        action_invocation_id: id,
-        user_id,
-        store_time,
-        error_code: Some(code),
-        failure: Some(failure),
     }
 }
 

@@ -1,0 +1,102 @@
+//! Who is at the other end, and whether that is still so: the certificate may end, be revoked, or
+//! lose its authority while the connection goes on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use rustls::{HandshakeKind, pki_types::CertificateDer};
+use tokio::{net::TcpStream, sync::watch};
+use tokio_rustls::server::TlsStream;
+
+use crate::tls::{Peer, ServerMaterial};
+
+/// Whoever is at the other end of a connection: a peer whose certificate was verified.
+#[derive(Debug)]
+pub struct Caller {
+    peer: Peer,
+    /// Whether the material of the listener no longer accepts the certificate.
+    refused: AtomicBool,
+}
+
+impl Caller {
+    pub(super) fn of(peer: Peer) -> Self {
+        Self { peer, refused: AtomicBool::new(false) }
+    }
+
+    /// Who it is.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether its certificate is accepted still: a connection may outlive it for a moment.
+    pub fn is_accepted(&self) -> bool {
+        !self.refused.load(Ordering::Acquire) && self.peer.validity().contains(SystemTime::now())
+    }
+}
+
+/// What a connection knows of its certificate.
+pub(super) struct Identity {
+    pub(super) caller: Arc<Caller>,
+    /// To look at again when the material changes.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) material: watch::Receiver<Arc<ServerMaterial>>,
+    /// Whether HTTP/2 was agreed on with it.
+    pub(super) http2: bool,
+}
+
+/// Resolves when the certificate behind a connection has ended, or is not accepted any more by the
+/// material of the time; and says which.
+pub(super) async fn certificate_ended(identity: Option<&Identity>) -> &'static str {
+    let Some(Identity { caller, chain, material, .. }) = identity else {
+        return std::future::pending().await;
+    };
+    let mut material = material.clone();
+    let mut has_changed = false;
+    loop {
+        let left = caller.peer.validity().left(SystemTime::now());
+        if left.is_zero() {
+            return "has ended";
+        }
+        let current = {
+            let current = material.borrow_and_update();
+            // It may have changed during the handshake already.
+            has_changed |= current.has_changed();
+            Arc::clone(&current)
+        };
+        if (has_changed || current.has_revocation_lists()) && !current.accepts(chain) {
+            caller.refused.store(true, Ordering::Release);
+            return "is not accepted any more";
+        }
+        // In steps, because the clock of certificates can be set and is not the one that sleeps.
+        has_changed = tokio::select! {
+            () = tokio::time::sleep(left.min(CLOCK_STEP)) => false,
+            Ok(()) = material.changed() => true,
+        };
+    }
+}
+
+/// How often a connection looks at the clock of certificates and revocation lists, at the least.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// Who the peer is, if its certificate is accepted now. A resumed session brings the certificates of
+/// the first handshake, at which rustls does not look again; and the material may have changed since
+/// this one began.
+pub(super) fn verified_peer(
+    stream: &TlsStream<TcpStream>,
+    material: &watch::Receiver<Arc<ServerMaterial>>,
+) -> Option<(Peer, Vec<CertificateDer<'static>>)> {
+    let has_changed = material.has_changed().unwrap_or(false);
+    let current = material.borrow();
+    let session = stream.get_ref().1;
+    let chain = session.peer_certificates()?;
+    let peer = Peer::from_chain(chain).ok()?;
+    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    let is_accepted = peer.validity().contains(SystemTime::now())
+        && (!(is_resumed || has_changed) || current.accepts(chain));
+    is_accepted.then(|| (peer, chain.to_vec()))
+}
