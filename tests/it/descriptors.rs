@@ -101,8 +101,7 @@ async fn more_callers_than_descriptors() {
     record.check(&client, LIMIT).await;
     let outcomes = record.outcomes();
     assert!(outcomes.keys().eq(["ok"]), "{outcomes:?}");
-    let log = sidecar.process.log();
-    assert!(!log.contains("cannot accept a connection") && !log.contains("panicked"));
+    assert!(!sidecar.process.log().contains("panicked"));
 }
 
 /// With so few descriptors the admin listener alone can use them up. Listeners wait for better
