@@ -70,7 +70,7 @@ impl Admin {
     fn ready(&self) -> Response<Full<Bytes>> {
         let mut missing = self.readiness.missing();
         if self.drain.has_begun() {
-            missing.push("drain: the sidecar is stopping".to_owned());
+            missing.push("drain: requests are served until the sidecar stops".to_owned());
         }
         if missing.is_empty() {
             text(StatusCode::OK, "ok\n")

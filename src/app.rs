@@ -114,8 +114,13 @@ impl StoreConfig {
                     max_connections: self.db_max_connections,
                     store_timeout: self.timeout,
                 };
-                let store = store::sql::SqlStore::open(url, &config)
-                    .context("cannot open the SQLite file")?;
+                let store =
+                    store::sql::SqlStore::open(url, &config).with_context(|| match url {
+                        store::sql::Url::Sqlite(path) => {
+                            format!("--store: cannot open the SQLite file {}", path.display())
+                        }
+                        _ => "--store".to_owned(),
+                    })?;
                 if let store::sql::Url::Sqlite(path) = url {
                     let applied = store.migrate_up().await.with_context(|| {
                         format!("cannot use {} as an SQLite database", path.display())
@@ -386,7 +391,7 @@ impl App {
             Ok(Ended::Drained)
         } else {
             warn!(
-                "stopped; requests that took longer than --drain-timeout, or than the second signal, were cut off"
+                "stopped at --drain-timeout or at a second signal: requests that were still in hand were cut off"
             );
             Ok(Ended::Cut)
         }

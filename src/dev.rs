@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -112,6 +112,16 @@ impl Files {
     }
 }
 
+/// Renames what is replaced to `NAME.old`: the folder may be somebody's who has files of these names.
+fn keep_old(path: &Path) -> io::Result<()> {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    match fs::rename(path, old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes the folder and the certificates, or keeps those that are there and last. Whether they were
 /// made.
 ///
@@ -136,6 +146,7 @@ pub fn prepare(folder: &Path) -> anyhow::Result<bool> {
         (&files.client.key, &made.client.1),
         (&files.client.certificate, &made.client.0),
     ] {
+        keep_old(path).with_context(|| format!("cannot rename {}", path.display()))?;
         write_private(path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(true)

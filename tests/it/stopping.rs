@@ -45,7 +45,11 @@ async fn the_listener_goes_on_for_the_delay() {
     sidecar.process.wait_for_log("draining");
     let ready = admin(sidecar.admin, "/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(ready.text().contains("drain: the sidecar is stopping"), "{}", ready.text());
+    assert!(
+        ready.text().contains("drain: requests are served until the sidecar stops"),
+        "{}",
+        ready.text()
+    );
     assert_eq!(admin(sidecar.admin, "/livez").await.status, StatusCode::OK);
 
     // A connection from before, and one from now.
@@ -184,7 +188,7 @@ async fn drain_begins_without_stopping() {
     assert_eq!(ask(&["health"]).0, Some(0));
     let (code, text) = ask(&["health", "--ready"]);
     assert_eq!(code, Some(1));
-    assert!(text.contains("drain: the sidecar is stopping"), "{text}");
+    assert!(text.contains("drain: requests are served until the sidecar stops"), "{text}");
     while begun.elapsed() < Duration::from_secs(3) {
         let mut connection = sidecar.client().raw_http1().await;
         connection.write(post(&get_user())).await.unwrap();
