@@ -304,6 +304,8 @@ mod tests {
         fs::write(&files.server.certificate, ending.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(&files.server.key, key.serialize_pem()).unwrap();
         assert!(prepare(folder.path()).unwrap());
+        let old = fs::read_to_string(folder.path().join("server.key.old")).unwrap();
+        assert_eq!(old, key.serialize_pem(), "what was there is kept beside");
     }
 
     #[test]

@@ -393,6 +393,19 @@ async fn until_ready(sidecar: &Sidecar) {
 }
 
 #[test]
+fn check_refuses_a_list_that_has_expired() {
+    let pki = Pki::new();
+    let list = pki.authority.revoke("expired", &[], -HOUR, -HOUR / 2);
+    let mut arguments = pki.serve_options("sqlite://unused.sqlite");
+    arguments[0] = "check".to_owned();
+    arguments.extend(["--client-crl".to_owned(), list.to_str().unwrap().to_owned()]);
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("--client-crl: it is not valid now"), "{text}");
+}
+
+#[test]
 fn a_list_that_cannot_be_read_stops_the_start() {
     let pki = Pki::new();
     let empty = pki.authority.folder().join("empty.crl");
