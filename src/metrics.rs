@@ -94,7 +94,8 @@ impl Metrics {
             )?,
             rejected_connections: counters(
                 "rejected_connections_total",
-                "Connections to the endpoint that were closed by a limit or a rule, by reason.",
+                "Connections to the endpoint, and streams of HTTP/2, that were closed by a limit or a \
+                 rule, by reason.",
                 &["reason"],
             )?,
             store_available: gauge(
@@ -176,7 +177,7 @@ impl Metrics {
         self.rejected_requests.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// A connection was closed by a limit or a rule.
+    /// A connection, or a stream of one, was closed by a limit or a rule.
     pub fn rejected_connection(&self, reason: RejectedConnection) {
         self.rejected_connections.with_label_values(&[reason.as_str()]).inc();
     }
@@ -315,7 +316,7 @@ label! {
 }
 
 label! {
-    /// Why a connection was closed.
+    /// Why a connection, or a stream of one, was closed.
     RejectedConnection {
         /// More than `--max-connections`.
         MaxConnections => "max_connections",
@@ -325,8 +326,10 @@ label! {
         HandshakeTimeout => "handshake_timeout",
         /// Headers took longer than `--header-timeout`.
         HeaderTimeout => "header_timeout",
-        /// Headers were too large or too many.
+        /// Headers were too large or too many; on HTTP/2 it is the stream that is closed.
         HeaderSize => "header_size",
+        /// More than `--max-streams` at once; it is the stream that is closed.
+        MaxStreams => "max_streams",
         /// No request for longer than `--idle-timeout`.
         IdleTimeout => "idle_timeout",
         /// It had as many requests as `--max-requests-per-connection` allows.

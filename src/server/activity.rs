@@ -1,4 +1,5 @@
-//! What a connection is doing: nothing, receiving headers, or answering.
+//! What a connection is doing: nothing, receiving headers, or answering; and whether all of its
+//! answers have left.
 //!
 //! hyper's own timer for headers also runs on a connection that is idle between two requests, and
 //! would close it far too early.
@@ -29,6 +30,21 @@ struct State {
     requests: u64,
     /// From when on requests are no reason to stay.
     leaves: Option<Instant>,
+    /// Answers of HTTP/2 of which the end has not left.
+    unsent: u64,
+    /// Whether the peer takes nothing at present of what is to leave.
+    blocked: bool,
+}
+
+/// For how long a connection may be in which state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Without a request, and with nothing left to send.
+    pub(super) idle: Duration,
+    /// Without a request, while the peer does not take what is to leave.
+    pub(super) unsent: Duration,
+    /// Since the first byte of headers.
+    pub(super) headers: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +56,13 @@ enum Phase {
 
 impl Activity {
     pub(super) fn start(http2: bool) -> Arc<Self> {
-        let state =
-            State { phase: Phase::Idle { since: Instant::now() }, requests: 0, leaves: None };
+        let state = State {
+            phase: Phase::Idle { since: Instant::now() },
+            requests: 0,
+            leaves: None,
+            unsent: 0,
+            blocked: false,
+        };
         Arc::new(Self { state: Mutex::new(state), counted: Notify::new(), http2 })
     }
 
@@ -80,17 +101,22 @@ impl Activity {
         }
     }
 
-    /// Resolves when there has been no request for `idle`, or when headers have been coming in for
-    /// `headers`; or up to a quarter of the shorter time later: it looks now and then, which costs
-    /// a request nothing.
-    pub(super) async fn expired(&self, idle: Duration, headers: Duration) -> Expired {
-        let look = idle.min(headers) / 4;
+    /// Resolves when one of `limits` has passed, or up to a quarter of the shortest later: it looks
+    /// now and then, which costs a request nothing.
+    pub(super) async fn expired(&self, limits: Limits) -> Expired {
+        let look = limits.idle.min(limits.unsent).min(limits.headers) / 4;
         loop {
             let now = Instant::now();
-            let (end, expired) = match self.state().phase {
-                Phase::Idle { since } => (since + idle, Expired::Idle),
-                Phase::Headers { since } => (since + headers, Expired::Headers),
-                Phase::Requests { .. } => (now + look, Expired::Idle),
+            let (end, expired) = {
+                let state = self.state();
+                match state.phase {
+                    Phase::Idle { since } if state.blocked || state.unsent > 0 => {
+                        (since + limits.unsent, Expired::Idle)
+                    }
+                    Phase::Idle { since } => (since + limits.idle, Expired::Idle),
+                    Phase::Headers { since } => (since + limits.headers, Expired::Headers),
+                    Phase::Requests { .. } => (now + look, Expired::Idle),
+                }
             };
             if end <= now {
                 return expired;
@@ -108,6 +134,23 @@ impl Activity {
         if let Phase::Idle { .. } = state.phase {
             state.phase = Phase::Headers { since: Instant::now() };
         }
+    }
+
+    /// The body of an answer of HTTP/2 begins to leave.
+    pub(super) fn answering(&self) {
+        self.state().unsent += 1;
+    }
+
+    /// One has left whole. One that the peer cancels meanwhile never does, and counts until the end
+    /// of the connection.
+    pub(super) fn answered(&self) {
+        let mut state = self.state();
+        state.unsent = state.unsent.saturating_sub(1);
+    }
+
+    /// Whether the peer takes nothing at present of what is to leave.
+    pub(super) fn blocked(&self, blocked: bool) {
+        self.state().blocked = blocked;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,28 +185,32 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn limits(idle: Duration, headers: Duration) -> Limits {
+        Limits { idle, unsent: idle, headers }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_request_is_idle_and_one_with_a_request_is_not() {
         let activity = Activity::start(false);
         let (busy, _) = activity.request();
-        let expired = activity.expired(8 * SECOND, 4 * SECOND);
+        let expired = activity.expired(limits(8 * SECOND, 4 * SECOND));
         assert!(tokio::time::timeout(100 * SECOND, expired).await.is_err());
         drop(busy);
         let start = Instant::now();
-        assert_eq!(activity.expired(8 * SECOND, 4 * SECOND).await, Expired::Idle);
+        assert_eq!(activity.expired(limits(8 * SECOND, 4 * SECOND)).await, Expired::Idle);
         assert_eq!(start.elapsed(), 8 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_headers_are_those_whose_first_byte_is_long_past() {
         let activity = Activity::start(false);
-        let expired = activity.expired(1000 * SECOND, 8 * SECOND);
+        let expired = activity.expired(limits(1000 * SECOND, 8 * SECOND));
         assert!(tokio::time::timeout(100 * SECOND, expired).await.is_err(), "idle is not slow");
         activity.received();
         tokio::time::sleep(3 * SECOND).await;
         activity.received();
         let start = Instant::now();
-        assert_eq!(activity.expired(1000 * SECOND, 8 * SECOND).await, Expired::Headers);
+        assert_eq!(activity.expired(limits(1000 * SECOND, 8 * SECOND)).await, Expired::Headers);
         assert_eq!(start.elapsed(), 5 * SECOND, "counted from the first byte");
     }
 
@@ -171,9 +218,9 @@ mod tests {
     async fn bytes_of_http2_without_a_request_are_no_headers() {
         let activity = Activity::start(true);
         activity.received();
-        let expired = activity.expired(100 * SECOND, SECOND);
+        let expired = activity.expired(limits(100 * SECOND, SECOND));
         assert!(tokio::time::timeout(50 * SECOND, expired).await.is_err());
-        assert_eq!(activity.expired(100 * SECOND, SECOND).await, Expired::Idle);
+        assert_eq!(activity.expired(limits(100 * SECOND, SECOND)).await, Expired::Idle);
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,9 +248,32 @@ mod tests {
         tokio::time::sleep(2 * SECOND).await;
         let (_late, _) = activity.request();
         drop(in_hand);
-        let expired = activity.expired(SECOND, SECOND);
+        let expired = activity.expired(limits(SECOND, SECOND));
         assert!(tokio::time::timeout(9 * SECOND, expired).await.is_err(), "one is in hand");
         drop(soon);
-        assert_eq!(activity.expired(SECOND, SECOND).await, Expired::Idle);
+        assert_eq!(activity.expired(limits(SECOND, SECOND)).await, Expired::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_an_answer_has_a_time_of_its_own() {
+        let limits = Limits { idle: 4 * SECOND, unsent: 60 * SECOND, headers: 4 * SECOND };
+        let expires = async |activity: &Activity| {
+            let start = Instant::now();
+            assert_eq!(activity.expired(limits).await, Expired::Idle);
+            start.elapsed()
+        };
+        let activity = Activity::start(true);
+        drop(activity.request());
+        activity.answering();
+        assert_eq!(expires(&activity).await, 60 * SECOND);
+        activity.answered();
+        drop(activity.request());
+        assert_eq!(expires(&activity).await, 4 * SECOND);
+        drop(activity.request());
+        activity.blocked(true);
+        assert_eq!(expires(&activity).await, 60 * SECOND);
+        activity.blocked(false);
+        drop(activity.request());
+        assert_eq!(expires(&activity).await, 4 * SECOND);
     }
 }

@@ -3,9 +3,8 @@
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, header};
-use http_body_util::Full;
 use hyper::{
-    body::{Bytes, Incoming},
+    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -20,15 +19,15 @@ use tracing::{debug, info, warn};
 
 use super::{
     Server, Service,
-    activity::{Activity, Expired},
+    activity::{Activity, Expired, Limits},
+    answer::Answer,
     identity::{Caller, Identity, certificate_ended, verified_peer},
     room::Newcomer,
+    wire::Wire,
 };
-use crate::{
-    metrics::RejectedConnection, stream::Observed, telemetry::Occasionally, tls::ServerMaterial,
-};
+use crate::{metrics::RejectedConnection, telemetry::Occasionally, tls::ServerMaterial};
 
-/// How long a connection that is to end may stay without a request in hand.
+/// How long a connection that is to end may stay when nothing is in hand and every answer has left.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The largest headers of a request, in bytes, all together.
@@ -139,8 +138,8 @@ impl<S: Service> Connection<S> {
     {
         let http2 = identity.as_ref().is_some_and(|identity| identity.http2);
         let activity = Activity::start(http2);
-        let observer = Arc::clone(&activity);
-        let io = TokioIo::new(Observed::new(stream, move || observer.received()));
+        let metrics = self.server.metrics.clone();
+        let io = TokioIo::new(Wire::new(stream, Arc::clone(&activity), metrics, http2));
         let service = service_fn({
             let server = Arc::clone(&self.server);
             let address = self.address;
@@ -152,7 +151,7 @@ impl<S: Service> Connection<S> {
                 if let Some(caller) = &caller {
                     request.extensions_mut().insert(Arc::clone(caller));
                 }
-                let server = Arc::clone(&server);
+                let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
                 // Boxed, because hyper keeps room for it with each connection of HTTP/1.1.
                 Box::pin(async move {
                     let mut response = server.service.call(request).await;
@@ -166,7 +165,10 @@ impl<S: Service> Connection<S> {
                         response.headers_mut().insert(header::CONNECTION, close);
                     }
                     drop(busy);
-                    Ok::<_, Infallible>(response)
+                    Ok::<_, Infallible>(response.map(|body| match http2 {
+                        true => Answer::http2(body, activity),
+                        false => Answer::http1(body),
+                    }))
                 })
             }
         });
@@ -217,7 +219,12 @@ impl<S: Service> Connection<S> {
         // a peer that has gone without a word.
         let stays_away = async {
             tokio::time::sleep(GOODBYE).await;
-            activity.expired(GOODBYE, config.header_timeout).await
+            let limits = Limits {
+                idle: GOODBYE,
+                unsent: config.idle_timeout.max(GOODBYE),
+                headers: config.header_timeout,
+            };
+            activity.expired(limits).await
         };
         let is_accepted = identity.is_none_or(|identity| identity.caller.is_accepted());
         tokio::select! {
@@ -253,8 +260,13 @@ impl<S: Service> Connection<S> {
                 std::future::pending::<()>().await;
             }
         };
+        let limits = Limits {
+            idle: config.idle_timeout,
+            unsent: config.idle_timeout,
+            headers: config.header_timeout,
+        };
         let reason = tokio::select! {
-            expired = activity.expired(config.idle_timeout, config.header_timeout) => match expired {
+            expired = activity.expired(limits) => match expired {
                 Expired::Idle => RejectedConnection::IdleTimeout,
                 Expired::Headers => {
                     debug!(address = %self.address, "the headers of a request took too long");
@@ -307,7 +319,7 @@ macro_rules! graceful {
         impl<I, S> Graceful for $connection
         where
             I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-            S: hyper::service::HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+            S: hyper::service::HttpService<Incoming, ResBody = Answer, Error = Infallible>,
             S::Future: Send + 'static,
         {
             fn finish(self: std::pin::Pin<&mut Self>) {

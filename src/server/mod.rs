@@ -5,9 +5,11 @@
 //! listener without TLS there is only the address.
 
 mod activity;
+mod answer;
 mod connection;
 mod identity;
 mod room;
+mod wire;
 
 use std::{io, sync::Arc, time::Duration};
 

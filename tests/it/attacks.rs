@@ -390,7 +390,8 @@ async fn who_never_reads_over_http2_holds_no_slot_and_is_sent_away() {
     assert_eq!((refused.stream, refused.error_code()), (id, http2::REFUSED_STREAM));
     assert_eq!(connection.end().await, Some(http2::NO_ERROR));
     let after = attacked.assert_unharmed().await;
-    after.assert_rejected(&[(("connections", "idle_timeout"), 1.0)]);
+    let [idle, streams] = ["idle_timeout", "max_streams"].map(|reason| ("connections", reason));
+    after.assert_rejected(&[(idle, 1.0), (streams, 1.0)]);
 }
 
 /// Strangers who connect and go.

@@ -264,8 +264,7 @@ async fn headers_above_their_size_or_number_get_431() {
         assert!(metrics.await.rejections().len() <= 1);
     }
 
-    // Over HTTP/2 it is one stream that is refused, and the connection goes on: a matter of the
-    // protocol, which no counter knows of.
+    // Over HTTP/2 it is one stream that is refused, and the connection goes on.
     for (size, status) in
         [(15 << 10, StatusCode::OK), (17 << 10, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)]
     {
@@ -277,7 +276,7 @@ async fn headers_above_their_size_or_number_get_431() {
     assert_eq!(client.post(free_read()).await.status, StatusCode::OK);
     let metrics = Metrics::of(&sidecar).await;
     assert_eq!(metrics.value("tls_handshakes_total{result=\"ok\"}"), connections, "the same one");
-    metrics.assert_rejected(&[(too_large, 2.0)]);
+    metrics.assert_rejected(&[(too_large, 3.0)]);
     assert_serves(&sidecar).await;
 }
 
@@ -399,7 +398,7 @@ async fn a_stream_above_max_streams_is_refused_and_the_others_are_answered() {
     connection.send(&http2::post(13, &free_read())).await.unwrap();
     assert!(connection.answer(13).await.0.starts_with(http2::STATUS_200));
     assert_eq!(store.calls().most, 5, "four, and one of someone else");
-    Metrics::of(&sidecar).await.assert_rejected(&[]);
+    Metrics::of(&sidecar).await.assert_rejected(&[(("connections", "max_streams"), 2.0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

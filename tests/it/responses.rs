@@ -22,6 +22,7 @@ use crate::harness::{
     client::{Client, new_user},
     database::Kind,
     email_address,
+    metrics::Metrics,
     process::{PATIENCE, Sidecar},
     stores::{Running, StoreKind, sqlite_sidecar},
 };
@@ -307,6 +308,8 @@ async fn the_answer_to_head_has_no_body(version: Version) {
             assert_eq!(head.header(name), get.header(name), "{path} {name}");
         }
     }
+    let metrics = Metrics::of(&sidecar).await;
+    assert_eq!(metrics.rejected(("connections", "header_size")), 0.0, "not taken for a bare 431");
 }
 
 async fn a_body_that_does_not_end_is_408(version: Version) {

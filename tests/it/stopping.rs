@@ -11,9 +11,12 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use crate::{
     faults::{Answer, Misbehaving},
     harness::{
-        client::{Client, admin},
+        client::{Client, RawHttp1, admin},
         database::Kind,
         email_address,
+        held_store::{HeldStore, free_read},
+        http2::{self, Http2},
+        metrics::wait_for_metrics,
         process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
         stores::{StoreKind, sqlite_sidecar},
     },
@@ -144,6 +147,68 @@ async fn a_second_signal_cuts_writes_too() {
         assert!(line.contains("\"outcome\":\"unknown\""), "{line}");
         assert!(line.contains(user["id"].as_str().unwrap()), "{line}");
     }
+}
+
+/// An answer belongs to its request: it is in hand until its reader has taken all of it, however long
+/// that takes, as far as `--drain-timeout` goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_gets_its_whole_answer() {
+    // Longer than a peer is waited for that has all its answers and stays silent.
+    const SLOW: Duration = Duration::from_secs(12);
+    // Far more than what the kernels on the way take.
+    const SIZE: usize = 3 << 20;
+    let store = HeldStore::start().await;
+    let mut sidecar = store.sidecar(&["--max-body", "4MiB", "--drain-timeout", "60s"]).await;
+    let client = sidecar.client();
+    let large = json!({ "action": "get_user", "arguments": { "user_id": "x".repeat(SIZE) } });
+
+    // The socket is full.
+    let mut http1 = RawHttp1::new(client.http1().connect_narrow().await.unwrap());
+    http1.write(post(&large.to_string())).await.unwrap();
+    // HTTP/2 has windows as well: one that is closed, and one that takes a part.
+    let mut http2 = Vec::new();
+    for window in [0, 10] {
+        let stream = client.connect().await.unwrap();
+        let settings = [(http2::INITIAL_WINDOW_SIZE, window)];
+        let mut connection = Http2::start_with(stream, &settings).await;
+        connection.send(&http2::post(1, &free_read())).await.unwrap();
+        let head = connection.frame_of(http2::HEADERS).await;
+        assert!(head.payload.starts_with(http2::STATUS_200), "{head:?}");
+        http2.push(connection);
+    }
+    wait_for_metrics(&sidecar, "all are answered", |metrics| {
+        metrics.value("action_duration_seconds_count{action=\"get_user\",outcome=\"ok\"}") == 3.0
+    })
+    .await;
+
+    sidecar.process.signal("TERM");
+    sidecar.process.wait_for_log("draining");
+    let wait = async |mut connection: Http2| {
+        let mut body = String::new();
+        loop {
+            let frame = connection.frame().await.unwrap();
+            match frame.kind {
+                http2::GOAWAY => break,
+                _ => body.push_str(std::str::from_utf8(&frame.payload).unwrap()),
+            }
+        }
+        tokio::time::sleep(SLOW).await;
+        let update = http2::frame(http2::WINDOW_UPDATE, 0, 1, &(1_u32 << 20).to_be_bytes());
+        connection.send(&update).await.unwrap();
+        body += &connection.answer(1).await.1;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["values"]["user"]["id"], "free");
+    };
+    let (zero, some) = (http2.remove(0), http2.remove(0));
+    let read = async {
+        tokio::time::sleep(SLOW).await;
+        let (head, body) = http1.response().await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["values"]["user"]["id"].as_str().unwrap().len(), SIZE);
+    };
+    tokio::join!(wait(zero), wait(some), read);
+    assert_eq!(sidecar.process.wait().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use rustls::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Mutex,
     time::timeout,
 };
@@ -105,6 +105,17 @@ impl Client {
     pub async fn connect(&self) -> Result<TlsStream<TcpStream>, Error> {
         let tcp = TcpStream::connect(self.address).await?;
         tcp.set_nodelay(true)?;
+        self.connect_over(tcp).await
+    }
+
+    /// One whose kernel takes as little as possible of what nobody has read.
+    pub async fn connect_narrow(&self) -> Result<TlsStream<TcpStream>, Error> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(4096)?;
+        self.connect_over(socket.connect(self.address).await?).await
+    }
+
+    async fn connect_over(&self, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
         let name = ServerName::try_from("localhost").unwrap();
         Ok(TlsConnector::from(Arc::clone(&self.tls)).connect(name, tcp).await?)
     }
@@ -148,7 +159,7 @@ impl Client {
 
     /// A connection of HTTP/1.1 whose bytes the test writes and reads itself.
     pub async fn raw_http1(&self) -> RawHttp1 {
-        RawHttp1 { stream: self.http1().connect().await.unwrap(), received: Vec::new() }
+        RawHttp1::new(self.http1().connect().await.unwrap())
     }
 
     /// A request as the real caller makes it: POST, and no `Content-Type`.
@@ -240,6 +251,10 @@ pub struct RawHttp1 {
 }
 
 impl RawHttp1 {
+    pub fn new(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream, received: Vec::new() }
+    }
+
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
         timeout(PATIENCE, async {
             self.stream.write_all(bytes.as_ref()).await?;
@@ -275,7 +290,7 @@ impl RawHttp1 {
     }
 
     async fn receive(&mut self) -> Result<(), Error> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 << 10];
         match timeout(PATIENCE, self.stream.read(&mut buffer)).await?? {
             0 => Err(format!("the connection ended after {:?}", self.received).into()),
             read => {
