@@ -20,6 +20,9 @@ use super::process::{PATIENCE, Sidecar};
 /// The ID of the user whose calls are held; all others are answered at once.
 pub const HELD: &str = "held";
 
+/// The ID of a user whose password hash is as large as no real one, 2 MiB.
+const LARGE: &str = "large";
+
 /// A read that the store holds.
 pub fn held_read() -> String {
     json!({ "action": "get_user", "arguments": { "user_id": HELD } }).to_string()
@@ -33,6 +36,11 @@ pub fn held_write() -> String {
 /// A read that it answers at once.
 pub fn free_read() -> String {
     json!({ "action": "get_user", "arguments": { "user_id": "free" } }).to_string()
+}
+
+/// A read that it answers at once, with 2.7 MiB of JSON.
+pub fn large_answer_read() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": LARGE } }).to_string()
 }
 
 /// A write that it answers at once.
@@ -108,7 +116,8 @@ impl HeldStore {
             assert!(released, "the store holds its own channel");
         }
         drop(call);
-        User { id: id.to_owned(), ..User::default() }
+        let size = if id == LARGE { 2 << 20 } else { 0 };
+        User { id: id.to_owned(), password_hash: vec![0; size].into(), ..User::default() }
     }
 }
 
