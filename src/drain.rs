@@ -53,6 +53,11 @@ impl Drain {
         self.work.spawn(work);
     }
 
+    /// Makes `work`, wherever it runs, something that [`Self::finish`] waits for.
+    pub fn track<W: Future>(&self, work: W) -> impl Future<Output = W::Output> + use<W> {
+        self.work.track_future(work)
+    }
+
     /// Says that it is time to finish, waits until all work has ended or `impatient` resolves, and
     /// cuts what is left then. Whether everything finished by itself.
     pub async fn finish(&self, impatient: impl Future<Output = ()>) -> bool {

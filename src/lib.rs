@@ -24,6 +24,7 @@
 //!
 //! Programs with an HTTP server of their own use [`action::ActionServer`] alone.
 
+mod accept;
 pub mod action;
 pub mod admin;
 pub mod app;

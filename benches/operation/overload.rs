@@ -11,22 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faroe_sidecar::proto::{
-    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
-    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
-    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
-    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
-    UpdateUserPasswordHashResponse, User,
-    user_store_server::{UserStore, UserStoreServer},
-};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, async_trait};
+use faroe_sidecar::proto::User;
+use tonic::{Status, async_trait};
 
 use crate::{
     Scale,
     figures::{Findings, median, milliseconds, thousands},
-    harness::{email_address, process::Pki},
+    harness::{
+        answering::{self, Answering},
+        email_address,
+        process::Pki,
+    },
     load::{Load, Manners, Mode, Outcome, Tally, callers, fixed, reads},
     sidecar,
 };
@@ -43,7 +38,8 @@ const ID: &str = "overload";
 pub async fn run(scale: Scale) -> Findings {
     let mut findings = Findings::of("overload");
     let length = scale.of(Duration::from_secs(10), Duration::from_secs(4));
-    let store = Steady::start().await;
+    let user = User { id: ID.to_owned(), email_address: email_address(), ..User::default() };
+    let store = answering::serve(Steady(user)).await;
     let pki = Arc::new(Pki::new());
     let limit = MAX_IN_FLIGHT.to_string();
     let options = [("--max-in-flight", &*limit)];
@@ -132,51 +128,10 @@ impl Offered {
 /// A gRPC store that knows one user and takes its time.
 struct Steady(User);
 
-impl Steady {
-    async fn start() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let user = User { id: ID.to_owned(), email_address: email_address(), ..User::default() };
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(UserStoreServer::new(Self(user)))
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
-        address
+#[async_trait]
+impl Answering for Steady {
+    async fn answer(&self, _: &'static str, _: &str) -> Result<Option<User>, Status> {
+        tokio::time::sleep(SERVICE_TIME).await;
+        Ok(Some(self.0.clone()))
     }
-}
-
-/// The store with the methods that the load does not call.
-macro_rules! steady {
-    ($($method:ident($request:ident) -> $response:ident;)*) => {
-        #[async_trait]
-        impl UserStore for Steady {
-            async fn get_user(
-                &self,
-                _: Request<GetUserRequest>,
-            ) -> Result<Response<GetUserResponse>, Status> {
-                tokio::time::sleep(SERVICE_TIME).await;
-                Ok(Response::new(GetUserResponse { user: Some(self.0.clone()) }))
-            }
-
-            $(
-                async fn $method(
-                    &self,
-                    _: Request<$request>,
-                ) -> Result<Response<$response>, Status> {
-                    Err(Status::unimplemented("the load only reads"))
-                }
-            )*
-        }
-    };
-}
-
-steady! {
-    create_user(CreateUserRequest) -> CreateUserResponse;
-    get_user_by_email_address(GetUserByEmailAddressRequest) -> GetUserByEmailAddressResponse;
-    update_user_email_address(UpdateUserEmailAddressRequest) -> UpdateUserEmailAddressResponse;
-    update_user_password_hash(UpdateUserPasswordHashRequest) -> UpdateUserPasswordHashResponse;
-    increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
-        -> IncrementUserSessionsCounterResponse;
-    delete_user(DeleteUserRequest) -> DeleteUserResponse;
 }

@@ -5,14 +5,17 @@
 //! this crate for programs that have their own HTTP server.
 //!
 //! Each action is a file: its arguments, its call, its values. What they share is here and in
-//! `wire` (the JSON that comes in), `call` (how a store is called, and what comes of it), `reply` (what
-//! a store's reply must satisfy), `error` (the error table) and `answer` (the JSON that goes out).
+//! `names` (the seven of them), `wire` (the JSON that comes in), `call` (how a store is called, and
+//! what comes of it), `reply` (what a store's reply must satisfy), `error` (the error table),
+//! `answer` (the JSON that goes out) and `resolution` (what becomes of an invocation).
 
 mod answer;
 mod call;
 mod error;
 mod invocation_id;
+mod names;
 mod reply;
+mod resolution;
 mod wire;
 
 mod create_user;
@@ -25,8 +28,6 @@ mod update_user_password_hash;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
@@ -39,6 +40,8 @@ use self::{
 pub use self::{
     error::{ErrorCode, Failure, code_name},
     invocation_id::ActionInvocationId,
+    names::Action,
+    resolution::{NotInvoked, Resolution, ResponseBody},
     wire::{BadRequest, Member},
 };
 use crate::{
@@ -47,150 +50,12 @@ use crate::{
         IncrementUserSessionsCounterRequest, UpdateUserEmailAddressRequest,
         UpdateUserPasswordHashRequest, User, user_store_server::UserStore,
     },
-    store::{self, Breaker, Deadline, NotReached},
+    store::{self, Breaker, Deadline},
     trace,
 };
 
 /// How long a store may take by default, all attempts together.
 pub const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The seven actions. `faroe-endpoint`, section 3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Creates a user.
-    CreateUser,
-    /// Looks a user up by ID.
-    GetUser,
-    /// Looks a user up by email address.
-    GetUserByEmailAddress,
-    /// Sets the email address, if its counter is as given.
-    UpdateUserEmailAddress,
-    /// Sets the password hash, if its counter is as given.
-    UpdateUserPasswordHash,
-    /// Signs the user out everywhere, if the sessions counter is as given.
-    IncrementUserSessionsCounter,
-    /// Deletes a user.
-    DeleteUser,
-}
-
-impl Action {
-    /// All of them, in the order of the specification.
-    pub const ALL: [Self; 7] = [
-        Self::CreateUser,
-        Self::GetUser,
-        Self::GetUserByEmailAddress,
-        Self::UpdateUserEmailAddress,
-        Self::UpdateUserPasswordHash,
-        Self::IncrementUserSessionsCounter,
-        Self::DeleteUser,
-    ];
-
-    /// The name as Faroe writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CreateUser => "create_user",
-            Self::GetUser => "get_user",
-            Self::GetUserByEmailAddress => "get_user_by_email_address",
-            Self::UpdateUserEmailAddress => "update_user_email_address",
-            Self::UpdateUserPasswordHash => "update_user_password_hash",
-            Self::IncrementUserSessionsCounter => "increment_user_sessions_counter",
-            Self::DeleteUser => "delete_user",
-        }
-    }
-
-    /// The method of the store that it calls. `user-store`, "Service".
-    pub const fn method(self) -> &'static str {
-        match self {
-            Self::CreateUser => "CreateUser",
-            Self::GetUser => "GetUser",
-            Self::GetUserByEmailAddress => "GetUserByEmailAddress",
-            Self::UpdateUserEmailAddress => "UpdateUserEmailAddress",
-            Self::UpdateUserPasswordHash => "UpdateUserPasswordHash",
-            Self::IncrementUserSessionsCounter => "IncrementUserSessionsCounter",
-            Self::DeleteUser => "DeleteUser",
-        }
-    }
-
-    /// Whether the action changes nothing.
-    pub const fn is_read(self) -> bool {
-        matches!(self, Self::GetUser | Self::GetUserByEmailAddress)
-    }
-
-    const fn sets_email_address(self) -> bool {
-        matches!(self, Self::CreateUser | Self::UpdateUserEmailAddress)
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.as_str() == name)
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The answer to an action that was invoked.
-#[derive(Debug)]
-pub struct Resolution {
-    /// The JSON to send with status 200. It may hold a password hash: it belongs in no log.
-    pub body: ResponseBody,
-    /// The action.
-    pub action: Action,
-    /// The ID of this invocation, which is also in the body.
-    pub action_invocation_id: ActionInvocationId,
-    /// The user that a write named by ID, or created.
-    pub user_id: Option<String>,
-    /// How long the call of the store took.
-    pub store_time: Duration,
-    /// The error code, if the action failed.
-    pub error_code: Option<ErrorCode>,
-    /// What lies behind the error code, for the operator's log.
-    pub failure: Option<Failure>,
-}
-
-impl Resolution {
-    /// `ok` or the error code.
-    pub fn outcome(&self) -> &'static str {
-        self.error_code.map_or("ok", ErrorCode::as_str)
-    }
-}
-
-/// The bytes of a response body. `Debug` shows their number only.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ResponseBody(pub Bytes);
-
-impl fmt::Debug for ResponseBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ResponseBody({} bytes)", self.0.len())
-    }
-}
-
-/// Why nothing was invoked.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum NotInvoked {
-    /// The request is wrong. The text may be shown to the caller.
-    #[error(transparent)]
-    BadRequest(#[from] BadRequest),
-    /// The store could not be reached, so nothing was changed. The text is for the log.
-    #[error("{action}: the store could not be reached")]
-    StoreNotReached {
-        /// The action.
-        action: Action,
-        /// The ID of this invocation.
-        action_invocation_id: ActionInvocationId,
-        /// How long it was tried; nothing, where the store is known to be away.
-        store_time: Option<Duration>,
-        /// What stood in the way.
-        #[source]
-        source: NotReached,
-    },
-    /// The operating system gives no random bytes.
-    #[error("the operating system gives no random bytes")]
-    NoRandomness(#[source] getrandom::Error),
-}
 
 /// Resolves action invocations with a store, within a Tokio runtime.
 ///

@@ -11,7 +11,7 @@ mod identity;
 mod room;
 mod wire;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use http_body_util::Full;
@@ -22,8 +22,10 @@ use tracing::warn;
 pub use self::identity::Caller;
 use self::{connection::Connection, room::Room};
 use crate::{
+    accept::Acceptor,
     drain::Drain,
     metrics::{Metrics, RejectedConnection},
+    readiness::Condition,
     telemetry::Occasionally,
     tls::ServerMaterial,
 };
@@ -79,34 +81,23 @@ pub struct Server<S> {
     pub config: Config,
     /// Where connections are counted, if they are.
     pub metrics: Option<Arc<Metrics>>,
+    /// Met as long as connections are accepted, if that is of any interest.
+    pub accepting: Option<Condition>,
     /// Every connection is work of it.
     pub drain: Drain,
 }
 
 impl<S: Service> Server<S> {
     /// Accepts connections until it is time to finish.
-    pub async fn serve(self, listener: TcpListener) {
+    pub async fn serve(mut self, listener: TcpListener) {
+        let mut acceptor = Acceptor::new(self.accepting.take());
         let server = Arc::new(self);
         let room = Room::new(server.config.max_connections);
         let crowded = Arc::new(Occasionally::default());
-        let unaccepted = Occasionally::default();
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (tcp, address) = tokio::select! {
+                accepted = acceptor.next(|| listener.accept()) => accepted,
                 () = server.drain.finishing() => return,
-            };
-            let (tcp, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    if unaccepted.is_due() {
-                        warn!(%error, "cannot accept a connection; the listener goes on");
-                    }
-                    if is_exhausted(&error) {
-                        // Nothing gets better by asking again at once.
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                    continue;
-                }
             };
             let Some(newcomer) = room.enter() else {
                 server.rejected(RejectedConnection::MaxConnections);
@@ -130,15 +121,4 @@ impl<S: Service> Server<S> {
             metrics.rejected_connection(reason);
         }
     }
-}
-
-/// Whether an accept failed for want of descriptors or memory, and not for the peer's sake.
-fn is_exhausted(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }

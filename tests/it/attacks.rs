@@ -1,5 +1,5 @@
-//! Peers that mean harm: floods, resets, bombs, and readers that never read. While it goes on,
-//! someone else is answered; memory stays within bounds; and afterwards everything is as before.
+//! Peers that mean harm, and peers that are lost: floods, resets, bombs, readers that never read,
+//! hosts that vanish without a word. While it goes on, someone else is answered; memory stays within bounds; and afterwards everything is as before.
 //!
 //! A peer that speaks HTTP has shown a certificate already: what is attacked here is what one
 //! caller may do to the others.
@@ -20,9 +20,10 @@ use crate::{
     harness::{
         client::new_user,
         email_address,
-        held_store::{HeldStore, free_read, free_write, held_read, held_write},
+        held_store::{HeldStore, free_read, free_write, held_read, held_write, large_answer_read},
         http2::{self, Http2},
         metrics::{Metrics, wait_for_metrics},
+        network::Line,
         process::{PATIENCE, Process, Sidecar, SqliteFile, program},
     },
     limits::{client_hello, post, wait_for_end, wait_until_quiet},
@@ -48,6 +49,14 @@ impl Attacked {
 
     async fn http2(&self) -> Http2 {
         Http2::start(self.sidecar.client().connect().await.unwrap()).await
+    }
+
+    /// Waits until the sidecar has given everybody up but someone else.
+    async fn wait_until_alone(&self) {
+        wait_for_metrics(&self.sidecar, "only someone else is left", |metrics| {
+            metrics.connections() == 1.0
+        })
+        .await;
     }
 
     /// The attack is over: nothing is left of it.
@@ -286,10 +295,7 @@ async fn floods_of_control_frames_keep_nobody_waiting() {
     // They hold on, and are ended as idle all the same, even those who never read.
     let flooded = timeout(PATIENCE, floods.join_all()).await.expect("the server takes nothing");
     assert_eq!(flooded.len(), 10);
-    wait_for_metrics(&attacked.sidecar, "only someone else is left", |metrics| {
-        metrics.connections() == 1.0
-    })
-    .await;
+    attacked.wait_until_alone().await;
     drop(flooded);
     let after = attacked.assert_unharmed().await;
     after.assert_rejected(&[(("connections", "idle_timeout"), 10.0)]);
@@ -356,10 +362,7 @@ async fn who_never_reads_over_http1_is_not_served_for_ever() {
         assert!(written < 1 << 30, "it reads for ever");
     }
     // It has ended, though nobody heard its goodbye.
-    wait_for_metrics(&attacked.sidecar, "only someone else is left", |metrics| {
-        metrics.connections() == 1.0
-    })
-    .await;
+    attacked.wait_until_alone().await;
     drop(connection);
     let after = attacked.assert_unharmed().await;
     after.assert_rejected(&[(("connections", "idle_timeout"), 1.0)]);
@@ -392,6 +395,70 @@ async fn who_never_reads_over_http2_holds_no_slot_and_is_sent_away() {
     let after = attacked.assert_unharmed().await;
     let [idle, streams] = ["idle_timeout", "max_streams"].map(|reason| ("connections", reason));
     after.assert_rejected(&[(idle, 1.0), (streams, 1.0)]);
+}
+
+/// Half a body has come, and then no acknowledgement, no end and no reset ever does. Over HTTP/1.1
+/// the connection goes with its request; over HTTP/2 it may be good for others, until it is idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_lost_in_mid_body_are_given_up() {
+    let store = HeldStore::start().await;
+    let options = ["--request-timeout", "2s", "--idle-timeout", "4s"];
+    let attacked = Attacked::start(&store, &options).await;
+    let client = attacked.sidecar.client();
+    let request = post(&large_read());
+    let half = &request[..request.len() / 2];
+    let mut http1 = client.raw_http1().await;
+    http1.write(half).await.unwrap();
+
+    let stream = client.connect().await.unwrap();
+    let lines = [http1.line(), Line::of(&stream)];
+    let mut http2 = Http2::start(stream).await;
+    let headers = http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &http2::post_headers());
+    let data = http2::frame(http2::DATA, 0, 1, b"{");
+    http2.send(&[headers, data].concat()).await.unwrap();
+    lines.iter().for_each(Line::lose);
+
+    attacked.wait_until_alone().await;
+    lines.iter().for_each(Line::assert_unaware);
+    let after = attacked.assert_unharmed().await;
+    after.assert_rejected(&[
+        (("requests", "request_timeout"), 2.0),
+        (("connections", "idle_timeout"), 1.0),
+    ]);
+}
+
+/// The beginning of an answer has come, and nothing is acknowledged any more. What is left of the
+/// answers is more than the sidecar's operating system takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_lost_in_mid_answer_are_given_up() {
+    const ANSWERS: u32 = 4;
+    let store = HeldStore::start().await;
+    let attacked = Attacked::start(&store, &["--idle-timeout", "2s"]).await;
+    let client = attacked.sidecar.client();
+    let mut http1 = client.raw_http1().await;
+    for _ in 0..ANSWERS {
+        http1.write(post(&large_answer_read())).await.unwrap();
+    }
+    let head = http1.head().await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+
+    // The windows of HTTP/2 are no obstacle.
+    let stream = client.connect().await.unwrap();
+    let lines = [http1.line(), Line::of(&stream)];
+    let window = i32::MAX as u32;
+    let mut http2 = Http2::start_with(stream, &[(http2::INITIAL_WINDOW_SIZE, window)]).await;
+    let more = (window - 0xffff).to_be_bytes();
+    http2.send(&http2::frame(http2::WINDOW_UPDATE, 0, 0, &more)).await.unwrap();
+    for number in 0..ANSWERS {
+        http2.send(&http2::post(1 + 2 * number, &large_answer_read())).await.unwrap();
+    }
+    http2.frame_of(http2::DATA).await;
+    lines.iter().for_each(Line::lose);
+
+    attacked.wait_until_alone().await;
+    lines.iter().for_each(Line::assert_unaware);
+    let after = attacked.assert_unharmed().await;
+    after.assert_rejected(&[(("connections", "idle_timeout"), 2.0)]);
 }
 
 /// Strangers who connect and go.

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rlimit::Resource;
 use tokio::net::TcpStream;
 
 use crate::harness::{
@@ -128,4 +133,66 @@ async fn no_descriptor_is_left() {
     assert!(outcomes.keys().eq(["ok"]), "{outcomes:?}");
     assert_eq!(client.get_user(&user).await, user);
     assert!(!sidecar.process.log().contains("panicked"));
+}
+
+/// A probe that stays connected: no other one gets in where there are no descriptors.
+struct Probe(SendRequest<Empty<Bytes>>);
+
+impl Probe {
+    async fn connect(sidecar: &Sidecar) -> Self {
+        let io = TokioIo::new(TcpStream::connect(sidecar.admin).await.unwrap());
+        let (sender, connection) = http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+
+    async fn readyz(&mut self) -> (StatusCode, String) {
+        let request = Request::get("/readyz").header("host", "admin").body(Empty::new()).unwrap();
+        self.0.ready().await.unwrap();
+        let answer = self.0.send_request(request).await.unwrap();
+        let status = answer.status();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// Asks until the answer has this status, and gives it.
+    async fn wait_for(&mut self, status: StatusCode) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.readyz().await;
+            if answer.0 == status {
+                return answer.1;
+            }
+            assert!(Instant::now() < deadline, "never {status}: {answer:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A listener that accepts nobody for want of descriptors is a reason not to be ready, in words; and
+/// none any more as soon as there are some.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_cannot_accept_is_not_ready() {
+    let file = SqliteFile::new();
+    let sidecar = Sidecar::ready(&file.url(), &[]);
+    let mut probe = Probe::connect(&sidecar).await;
+    assert_eq!(probe.readyz().await, (StatusCode::OK, "ok\n".to_owned()));
+
+    // What it has open it keeps.
+    let process = i32::try_from(sidecar.process.id()).unwrap();
+    let (mut soft, mut hard) = (0, 0);
+    rlimit::prlimit(process, Resource::NOFILE, None, Some((&mut soft, &mut hard))).unwrap();
+    rlimit::prlimit(process, Resource::NOFILE, Some((3, hard)), None).unwrap();
+    let client = sidecar.client();
+    let stranger = TcpStream::connect(sidecar.endpoint).await.unwrap();
+    let missing = probe.wait_for(StatusCode::SERVICE_UNAVAILABLE).await;
+    let listener = "listener: connections cannot be accepted: Too many open files";
+    assert!(missing.lines().any(|line| line.starts_with(listener)), "{missing}");
+    sidecar.process.wait_for_log("cannot accept a connection; the listener goes on");
+
+    rlimit::prlimit(process, Resource::NOFILE, Some((soft, hard)), None).unwrap();
+    assert_eq!(probe.wait_for(StatusCode::OK).await, "ok\n");
+    drop(stranger);
+    let user = client.create_user(&email_address()).await;
+    assert_eq!(client.get_user(&user).await, user);
 }

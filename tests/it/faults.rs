@@ -10,14 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use faroe_sidecar::proto::{
-    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
-    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
-    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
-    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
-    UpdateUserPasswordHashResponse, User,
-    user_store_server::{UserStore, UserStoreServer},
-};
+use faroe_sidecar::proto::{User, user_store_server::UserStoreServer};
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
@@ -26,9 +19,10 @@ use tokio::{
     sync::Notify,
 };
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, async_trait};
+use tonic::{Code, Status, async_trait};
 
 use crate::harness::{
+    answering::{self, Answering, AnsweringStore},
     base64,
     client::{Client, admin, new_user},
     database::Kind,
@@ -94,23 +88,23 @@ impl Misbehaving {
     pub(crate) async fn start(
         behaviour: impl Fn(&'static str) -> Answer + Send + Sync + 'static,
     ) -> (Self, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let store = Self { behaviour: Arc::new(behaviour), calls: Arc::default() };
-        let service = UserStoreServer::new(store.clone());
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
+        let store = Self::new(behaviour);
+        let address = answering::serve(store.clone()).await;
         (store, address)
+    }
+
+    fn new(behaviour: impl Fn(&'static str) -> Answer + Send + Sync + 'static) -> Self {
+        Self { behaviour: Arc::new(behaviour), calls: Arc::default() }
     }
 
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
+}
 
-    async fn answer(&self, method: &'static str) -> Result<Option<User>, Status> {
+#[async_trait]
+impl Answering for Misbehaving {
+    async fn answer(&self, method: &'static str, _: &str) -> Result<Option<User>, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         match (self.behaviour)(method) {
             Answer::Status(code) => Err(Status::new(code, "the store's own words")),
@@ -119,37 +113,6 @@ impl Misbehaving {
             Answer::Hang => std::future::pending().await,
         }
     }
-}
-
-macro_rules! misbehave {
-    ($(
-        $method:ident($request:ident) -> $response:ident $({ $user:ident })?;
-    )*) => {
-        #[async_trait]
-        impl UserStore for Misbehaving {
-            $(
-                async fn $method(
-                    &self,
-                    _: Request<$request>,
-                ) -> Result<Response<$response>, Status> {
-                    let _user = self.answer(stringify!($method)).await?;
-                    Ok(Response::new($response { $($user: _user)? }))
-                }
-            )*
-        }
-    };
-}
-
-misbehave! {
-    create_user(CreateUserRequest) -> CreateUserResponse { user };
-    get_user(GetUserRequest) -> GetUserResponse { user };
-    get_user_by_email_address(GetUserByEmailAddressRequest)
-        -> GetUserByEmailAddressResponse { user };
-    update_user_email_address(UpdateUserEmailAddressRequest) -> UpdateUserEmailAddressResponse;
-    update_user_password_hash(UpdateUserPasswordHashRequest) -> UpdateUserPasswordHashResponse;
-    increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
-        -> IncrementUserSessionsCounterResponse;
-    delete_user(DeleteUserRequest) -> DeleteUserResponse;
 }
 
 async fn sidecar(store: SocketAddr, options: &[&str]) -> Sidecar {
@@ -266,16 +229,8 @@ async fn a_store_that_is_down_is_503_and_one_that_comes_up_is_used() {
     assert!(ready.text().contains("store: no connection to the store"), "{}", ready.text());
     assert_eq!(admin(sidecar.admin, "/livez").await.status, StatusCode::OK);
 
-    let store = Misbehaving {
-        behaviour: Arc::new(|_| Answer::User(User { id: "1".to_owned(), ..User::default() })),
-        calls: Arc::default(),
-    };
-    let listener = TcpListener::bind(address).await.unwrap();
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(UserStoreServer::new(store))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
+    let store = Misbehaving::new(|_| Answer::User(User { id: "1".to_owned(), ..User::default() }));
+    answering::serve_on(TcpListener::bind(address).await.unwrap(), store);
     sidecar.wait_until_ready();
     assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
     assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
@@ -624,16 +579,13 @@ async fn errors_that_the_store_answers_do_not_count_as_its_absence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_not_serving_makes_the_sidecar_not_ready() {
     let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_not_serving::<UserStoreServer<Misbehaving>>().await;
-    let store = Misbehaving {
-        behaviour: Arc::new(|_| Answer::User(User { id: "1".to_owned(), ..User::default() })),
-        calls: Arc::default(),
-    };
+    reporter.set_not_serving::<UserStoreServer<AnsweringStore<Misbehaving>>>().await;
+    let store = Misbehaving::new(|_| Answer::User(User { id: "1".to_owned(), ..User::default() }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(
         tonic::transport::Server::builder()
-            .add_service(UserStoreServer::new(store))
+            .add_service(UserStoreServer::new(AnsweringStore(store)))
             .add_service(health)
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
@@ -643,7 +595,7 @@ async fn a_store_that_is_not_serving_makes_the_sidecar_not_ready() {
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
     let client = sidecar.client();
     assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
-    reporter.set_serving::<UserStoreServer<Misbehaving>>().await;
+    reporter.set_serving::<UserStoreServer<AnsweringStore<Misbehaving>>>().await;
     sidecar.wait_until_ready();
 }
 
@@ -653,18 +605,14 @@ async fn calls_are_spread_over_the_addresses_of_a_name() {
     let user = || Answer::User(User { id: "1".to_owned(), ..User::default() });
     let (first, address) = Misbehaving::start(move |_| user()).await;
     let port = address.port();
-    let second = Misbehaving { behaviour: Arc::new(move |_| user()), calls: Arc::default() };
+    let second = Misbehaving::new(move |_| user());
     let listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     // A runtime of its own, so that its end is that of all its connections.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     {
         let _guard = runtime.enter();
         let listener = TcpListener::from_std(listener.into_std().unwrap()).unwrap();
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(UserStoreServer::new(second.clone()))
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
+        answering::serve_on(listener, second.clone());
     }
 
     // The program sees a hosts file of its own, in which the store has two addresses.
@@ -713,7 +661,6 @@ async fn a_write_whose_caller_has_gone_is_awaited() {
         leave: Arc<Notify>,
         finished: Arc<Notify>,
     }
-    // Only the two methods that the test calls do something.
     let (entered, leave, finished) =
         (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = Slow {
@@ -721,47 +668,17 @@ async fn a_write_whose_caller_has_gone_is_awaited() {
         leave: Arc::clone(&leave),
         finished: Arc::clone(&finished),
     };
-    macro_rules! unused {
-        ($($method:ident($request:ident) -> $response:ident;)*) => {
-            #[async_trait]
-            impl UserStore for Slow {
-                async fn delete_user(
-                    &self,
-                    _: Request<DeleteUserRequest>,
-                ) -> Result<Response<DeleteUserResponse>, Status> {
-                    self.entered.notify_one();
-                    // A call that is broken off is dropped here, and never finishes.
-                    self.leave.notified().await;
-                    self.finished.notify_one();
-                    Ok(Response::new(DeleteUserResponse {}))
-                }
-                $(
-                    async fn $method(
-                        &self,
-                        _: Request<$request>,
-                    ) -> Result<Response<$response>, Status> {
-                        Err(Status::unimplemented("not in this test"))
-                    }
-                )*
-            }
-        };
+    #[async_trait]
+    impl Answering for Slow {
+        async fn answer(&self, _: &'static str, _: &str) -> Result<Option<User>, Status> {
+            self.entered.notify_one();
+            // A call that is broken off is dropped here, and never finishes.
+            self.leave.notified().await;
+            self.finished.notify_one();
+            Ok(None)
+        }
     }
-    unused! {
-        create_user(CreateUserRequest) -> CreateUserResponse;
-        get_user(GetUserRequest) -> GetUserResponse;
-        get_user_by_email_address(GetUserByEmailAddressRequest) -> GetUserByEmailAddressResponse;
-        update_user_email_address(UpdateUserEmailAddressRequest) -> UpdateUserEmailAddressResponse;
-        update_user_password_hash(UpdateUserPasswordHashRequest) -> UpdateUserPasswordHashResponse;
-        increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
-            -> IncrementUserSessionsCounterResponse;
-    }
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_service(UserStoreServer::new(slow))
-            .serve_with_incoming(TcpListenerStream::new(listener)),
-    );
+    let address = answering::serve(slow).await;
     let mut sidecar = sidecar(address, &[]).await;
     for http1 in [true, false] {
         let client = if http1 { sidecar.client().http1() } else { sidecar.client() };

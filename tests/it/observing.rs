@@ -1,7 +1,5 @@
 //! What operators see: probes, metrics, the log and the audit lines. `interface`, "Metrics".
 
-use std::time::{Duration, Instant};
-
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -17,29 +15,11 @@ use crate::{
         client::{Client, admin, new_user},
         database::Kind,
         email_address,
-        process::{PATIENCE, Sidecar, run},
+        metrics::{Metrics, wait_for_metrics},
+        process::{Sidecar, run},
         stores::{StoreKind, sqlite_sidecar},
     },
 };
-
-/// The samples of `/metrics`, as `NAME{LABELS} VALUE`.
-async fn metrics(sidecar: &Sidecar) -> Vec<(String, f64)> {
-    let reply = admin(sidecar.admin, "/metrics").await;
-    assert_eq!(reply.status, StatusCode::OK);
-    assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-    let samples = reply.text().lines().filter(|line| !line.starts_with('#'));
-    samples
-        .map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        })
-        .collect()
-}
-
-fn value(metrics: &[(String, f64)], name: &str) -> f64 {
-    let sample = metrics.iter().find(|(sample, _)| sample == name);
-    sample.unwrap_or_else(|| panic!("no {name} in {metrics:?}")).1
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invocations_are_counted_by_action_and_outcome() {
@@ -50,26 +30,25 @@ async fn invocations_are_counted_by_action_and_outcome() {
         client.get_user(&user).await;
     }
     client.error_code("get_user", json!({ "user_id": "nobody" })).await;
-    let metrics = metrics(&running.sidecar).await;
+    let metrics = Metrics::of(&running.sidecar).await;
     for (action, method, outcome, code, count) in [
         ("create_user", "CreateUser", "ok", "OK", 1.0),
         ("get_user", "GetUser", "ok", "OK", 3.0),
         ("get_user", "GetUser", "user_not_found", "NOT_FOUND", 1.0),
     ] {
         let labels = format!("action=\"{action}\",outcome=\"{outcome}\"");
-        let name = format!("faroe_sidecar_action_duration_seconds_count{{{labels}}}");
-        assert_eq!(value(&metrics, &name), count, "{name}");
+        let name = format!("action_duration_seconds_count{{{labels}}}");
+        assert_eq!(metrics.value(&name), count, "{name}");
         let labels = format!("code=\"{code}\",method=\"{method}\"");
-        let name = format!("faroe_sidecar_store_call_duration_seconds_count{{{labels}}}");
-        assert_eq!(value(&metrics, &name), count, "{name}");
+        let name = format!("store_call_duration_seconds_count{{{labels}}}");
+        assert_eq!(metrics.value(&name), count, "{name}");
     }
-    assert_eq!(value(&metrics, "faroe_sidecar_store_available"), 1.0);
-    assert_eq!(value(&metrics, "faroe_sidecar_in_flight_requests"), 0.0);
-    assert_eq!(value(&metrics, "faroe_sidecar_connections"), 1.0);
-    assert_eq!(value(&metrics, "faroe_sidecar_tls_handshakes_total{result=\"ok\"}"), 1.0);
-    assert!(value(&metrics, "process_resident_memory_bytes") > 1e6);
-    let build = metrics.iter().find(|(name, _)| name.starts_with("faroe_sidecar_build_info{"));
-    let (build, _) = build.unwrap();
+    assert_eq!(metrics.value("store_available"), 1.0);
+    assert_eq!(metrics.value("in_flight_requests"), 0.0);
+    assert_eq!(metrics.value("connections"), 1.0);
+    assert_eq!(metrics.value("tls_handshakes_total{result=\"ok\"}"), 1.0);
+    assert!(metrics.resident_memory() > 1e6);
+    let [(build, 1.0)] = metrics.samples("build_info")[..] else { panic!("{metrics:?}") };
     assert!(build.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))), "{build}");
 }
 
@@ -90,14 +69,14 @@ async fn what_was_not_invoked_is_counted_by_reason() {
     let anonymous = Client::new(sidecar.endpoint, &sidecar.pki, None);
     assert!(anonymous.try_post("{}").await.is_err());
 
-    let metrics = metrics(&sidecar).await;
+    let metrics = Metrics::of(&sidecar).await;
     for reason in ["path", "method", "bad_request", "max_body", "not_allowed"] {
-        let name = format!("faroe_sidecar_rejected_requests_total{{reason=\"{reason}\"}}");
-        assert_eq!(value(&metrics, &name), 1.0, "{name}");
+        let name = format!("rejected_requests_total{{reason=\"{reason}\"}}");
+        assert_eq!(metrics.value(&name), 1.0, "{name}");
     }
-    assert_eq!(value(&metrics, "faroe_sidecar_tls_handshakes_total{result=\"failed\"}"), 1.0);
-    let actions = metrics.iter().filter(|(name, _)| name.contains("action_duration"));
-    assert_eq!(actions.count(), 0, "nothing was invoked");
+    assert_eq!(metrics.value("tls_handshakes_total{result=\"failed\"}"), 1.0);
+    let invoked = metrics.samples("action_duration_seconds_count");
+    assert!(invoked.is_empty(), "nothing was invoked: {invoked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,14 +85,10 @@ async fn a_store_that_breaks_the_contract_is_counted_by_check() {
     let sidecar = Sidecar::ready(&format!("grpc://{address}"), &[]);
     let error = sidecar.client().error_code("get_user", json!({ "user_id": "1" })).await;
     assert_eq!(error, "internal_error");
-    let metrics = metrics(&sidecar).await;
-    let violations: Vec<_> = metrics
-        .iter()
-        .filter(|(name, _)| name.starts_with("faroe_sidecar_store_contract_violations_total{"))
-        .collect();
-    let [(name, count)] = violations[..] else { panic!("{violations:?}") };
-    assert!(name.contains("method=\"GetUser\"") && name.contains("check=\""), "{name}");
-    assert_eq!(*count, 1.0);
+    let metrics = Metrics::of(&sidecar).await;
+    let violations = metrics.samples("store_contract_violations_total");
+    let [(labels, 1.0)] = violations[..] else { panic!("{violations:?}") };
+    assert!(labels.contains("method=\"GetUser\"") && labels.contains("check=\""), "{labels}");
 }
 
 /// No label is an address or an ID: their number would grow with the users, and they are nobody's
@@ -135,13 +110,12 @@ async fn metrics_show_no_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_to_the_database_are_counted() {
     let running = StoreKind::Bundled(Kind::Sqlite).start(&[]);
-    let idle = "faroe_sidecar_db_pool_connections{state=\"idle\"}";
-    let deadline = Instant::now() + PATIENCE;
     // They are counted when the store is looked at.
-    while value(&metrics(&running.sidecar).await, idle) < 2.0 {
-        assert!(Instant::now() < deadline, "one for reads and one for writes");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let what = "one for reads and one for writes";
+    wait_for_metrics(&running.sidecar, what, |metrics| {
+        metrics.value("db_pool_connections{state=\"idle\"}") >= 2.0
+    })
+    .await;
 }
 
 /// One audit line for each change; none for what changed nothing.

@@ -13,6 +13,7 @@ use crate::harness::{
     certs::{Authority, Identity, Leaf},
     client::{Client, admin, tls_config_of},
     email_address,
+    metrics::Metrics,
     process::{Mounted, PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
 };
 
@@ -74,14 +75,6 @@ fn bundle(folder: &Path, name: &str, files: &[&Path]) -> std::path::PathBuf {
     bundle
 }
 
-/// One sample of `/metrics`.
-async fn metric(sidecar: &Sidecar, sample: &str) -> f64 {
-    let metrics = admin(sidecar.admin, "/metrics").await;
-    let line = metrics.text().lines().find_map(|line| line.strip_prefix(sample));
-    let value = line.unwrap_or_else(|| panic!("no {sample}:\n{}", metrics.text()));
-    value.trim().parse().unwrap()
-}
-
 /// The certificate that the server shows on a new connection.
 async fn shown(client: &Client) -> Vec<u8> {
     let stream = client.http1().connect().await.unwrap();
@@ -133,7 +126,7 @@ async fn new_connections_get_the_new_certificate_and_old_ones_go_on() {
     let mut answer = [0; 16];
     http1.read_exact(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "));
-    assert_eq!(metric(&sidecar, "faroe_sidecar_tls_reloads_total{result=\"ok\"}").await, 1.0);
+    assert_eq!(Metrics::of(&sidecar).await.value("tls_reloads_total{result=\"ok\"}"), 1.0);
     assert!(!sidecar.process.log().contains("not accepted any more"));
 }
 
@@ -152,8 +145,8 @@ async fn material_that_cannot_be_used_is_refused_whole() {
     material.swap(&mixed);
     let line = sidecar.process.wait_for_log("the old one is kept");
     assert!(line.contains("\"ERROR\"") && line.contains("tls.key"), "{line}");
-    let failed = "faroe_sidecar_tls_reloads_total{result=\"failed\"}";
-    assert_eq!(metric(&sidecar, failed).await, 1.0);
+    let failed = "tls_reloads_total{result=\"failed\"}";
+    assert_eq!(Metrics::of(&sidecar).await.value(failed), 1.0);
     assert_eq!(shown(&client).await, der(&pki.server));
     assert_eq!(client.http1().post(get_user()).await.status, StatusCode::OK);
 
@@ -172,10 +165,10 @@ async fn a_certificate_that_is_not_valid_does_not_take_the_place_of_one_that_is(
     let (sidecar, _file) = material.sidecar(&pki, &[]);
     for (name, from, until) in [("past", -HOUR * 2, -HOUR), ("future", HOUR, HOUR * 2)] {
         material.swap(&pki.authority.issue(name, Leaf::server().valid(from, until)));
-        let failed = "faroe_sidecar_tls_reloads_total{result=\"failed\"}";
-        let before = metric(&sidecar, failed).await;
+        let failed = "tls_reloads_total{result=\"failed\"}";
+        let before = Metrics::of(&sidecar).await.value(failed);
         let deadline = Instant::now() + PATIENCE;
-        while metric(&sidecar, failed).await == before {
+        while Metrics::of(&sidecar).await.value(failed) == before {
             assert!(Instant::now() < deadline, "{name}");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
@@ -246,8 +239,8 @@ async fn whoever_the_new_authorities_do_not_accept_does_not_stay() {
     assert_eq!(stays.post(get_user()).await.status, StatusCode::OK);
     stays_http1.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     assert!(stays_http1.read(&mut [0]).await.unwrap() > 0);
-    let ended = "faroe_sidecar_rejected_connections_total{reason=\"certificate\"}";
-    assert_eq!(metric(&sidecar, ended).await, 2.0);
+    let ended = "rejected_connections_total{reason=\"certificate\"}";
+    assert_eq!(Metrics::of(&sidecar).await.value(ended), 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -438,19 +431,18 @@ async fn the_end_of_each_file_is_a_metric_and_a_warning_comes_before_it() {
     let (sidecar, _file) = material.sidecar(&pki, &[]);
     let line = sidecar.process.wait_for_log("less than 30 % of its lifetime is left");
     assert!(line.contains("\"WARN\"") && line.contains("--tls-cert"), "{line}");
-    let expiry = |file: &str| {
-        format!("faroe_sidecar_tls_certificate_expiry_timestamp_seconds{{file=\"{file}\"}}")
-    };
+    let expiry =
+        |file: &str| format!("tls_certificate_expiry_timestamp_seconds{{file=\"{file}\"}}");
     let end = |identity: &Identity| {
         // The last second counts still.
         let end = identity.end() - std::time::Duration::from_secs(1);
         end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
     };
-    assert_eq!(metric(&sidecar, &expiry("tls-cert")).await, end(&short));
+    assert_eq!(Metrics::of(&sidecar).await.value(&expiry("tls-cert")), end(&short));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let left = metric(&sidecar, &expiry("client-crl")).await - now.as_secs_f64();
+    let left = Metrics::of(&sidecar).await.value(&expiry("client-crl")) - now.as_secs_f64();
     assert!((8.0 * 3600.0..=9.0 * 3600.0).contains(&left), "{left}");
-    assert!(metric(&sidecar, &expiry("client-ca")).await > now.as_secs_f64());
+    assert!(Metrics::of(&sidecar).await.value(&expiry("client-ca")) > now.as_secs_f64());
     let warnings = |log: &str| log.matches("less than 30 %").count();
     assert_eq!(warnings(&sidecar.process.log()), 1, "{}", sidecar.process.log());
 
@@ -458,7 +450,7 @@ async fn the_end_of_each_file_is_a_metric_and_a_warning_comes_before_it() {
     material.swap(&renewed);
     sidecar.process.wait_for_log("was reloaded");
     let deadline = Instant::now() + PATIENCE;
-    while metric(&sidecar, &expiry("tls-cert")).await != end(&renewed) {
+    while Metrics::of(&sidecar).await.value(&expiry("tls-cert")) != end(&renewed) {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

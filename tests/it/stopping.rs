@@ -16,7 +16,7 @@ use crate::{
         email_address,
         held_store::{HeldStore, free_read},
         http2::{self, Http2},
-        metrics::wait_for_metrics,
+        metrics::{Metrics, wait_for_metrics},
         process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
         stores::{StoreKind, sqlite_sidecar},
     },
@@ -302,6 +302,5 @@ async fn a_store_that_goes_away_is_a_reason_not_to_be_ready_after_ten_seconds_on
     }
     // It was last seen up to a second before it went.
     assert!(away.elapsed() >= Duration::from_secs(8), "{:?}", away.elapsed());
-    let metrics = admin(sidecar.admin, "/metrics").await;
-    assert!(metrics.text().contains("\nfaroe_sidecar_store_available 0\n"), "{}", metrics.text());
+    assert_eq!(Metrics::of(&sidecar).await.value("store_available"), 0.0);
 }

@@ -22,6 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     certs::Identity,
+    network::Line,
     process::{PATIENCE, Pki},
 };
 
@@ -255,6 +256,11 @@ impl RawHttp1 {
         Self { stream, received: Vec::new() }
     }
 
+    /// What it goes through.
+    pub fn line(&self) -> Line {
+        Line::of(&self.stream)
+    }
+
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
         timeout(PATIENCE, async {
             self.stream.write_all(bytes.as_ref()).await?;
@@ -268,16 +274,21 @@ impl RawHttp1 {
         Ok(timeout(PATIENCE, self.stream.shutdown()).await??)
     }
 
-    /// The next response, an interim one too: its head up to the empty line, and as much body as
-    /// its `Content-Length` says.
-    pub async fn response(&mut self) -> Result<(String, Vec<u8>), Error> {
+    /// The head of the next response, an interim one too, up to the empty line.
+    pub async fn head(&mut self) -> Result<String, Error> {
         let end = loop {
             if let Some(at) = self.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break at + 4;
             }
             self.receive().await?;
         };
-        let head = String::from_utf8(self.received.drain(..end).collect())?;
+        Ok(String::from_utf8(self.received.drain(..end).collect())?)
+    }
+
+    /// The next response, an interim one too: its head and as much body as its `Content-Length`
+    /// says.
+    pub async fn response(&mut self) -> Result<(String, Vec<u8>), Error> {
+        let head = self.head().await?;
         let length = head
             .lines()
             .filter_map(|line| line.split_once(':'))

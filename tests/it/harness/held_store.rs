@@ -2,23 +2,21 @@
 
 use std::net::SocketAddr;
 
-use faroe_sidecar::proto::{
-    CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
-    GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
-    IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
-    UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse, UpdateUserPasswordHashRequest,
-    UpdateUserPasswordHashResponse, User,
-    user_store_server::{UserStore, UserStoreServer},
-};
+use faroe_sidecar::proto::User;
 use serde_json::json;
-use tokio::{net::TcpListener, sync::watch, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, async_trait};
+use tokio::{sync::watch, time::timeout};
+use tonic::{Status, async_trait};
 
-use super::process::{PATIENCE, Sidecar};
+use super::{
+    answering::{self, Answering},
+    process::{PATIENCE, Sidecar},
+};
 
 /// The ID of the user whose calls are held; all others are answered at once.
 pub const HELD: &str = "held";
+
+/// The ID of a user whose password hash is as large as no real one, 2 MiB.
+const LARGE: &str = "large";
 
 /// A read that the store holds.
 pub fn held_read() -> String {
@@ -33,6 +31,11 @@ pub fn held_write() -> String {
 /// A read that it answers at once.
 pub fn free_read() -> String {
     json!({ "action": "get_user", "arguments": { "user_id": "free" } }).to_string()
+}
+
+/// A read that it answers at once, with 2.7 MiB of JSON.
+pub fn large_answer_read() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": LARGE } }).to_string()
 }
 
 /// A write that it answers at once.
@@ -51,27 +54,22 @@ pub struct Calls {
     pub total: usize,
 }
 
-#[derive(Clone)]
 pub struct HeldStore {
     pub address: SocketAddr,
+    state: State,
+}
+
+/// What the store and the test both hold.
+#[derive(Clone)]
+struct State {
     held: watch::Sender<bool>,
     calls: watch::Sender<Calls>,
 }
 
 impl HeldStore {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let store = Self {
-            address: listener.local_addr().unwrap(),
-            held: watch::Sender::new(true),
-            calls: watch::Sender::default(),
-        };
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(UserStoreServer::new(store.clone()))
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
-        store
+        let state = State { held: watch::Sender::new(true), calls: watch::Sender::default() };
+        Self { address: answering::serve(state.clone()).await, state }
     }
 
     /// A sidecar in front of it, ready, that waits for it as long as it takes.
@@ -81,7 +79,7 @@ impl HeldStore {
     }
 
     pub fn calls(&self) -> Calls {
-        *self.calls.borrow()
+        *self.state.calls.borrow()
     }
 
     /// Waits until so many calls are in hand.
@@ -91,24 +89,29 @@ impl HeldStore {
 
     /// Waits until the calls are as they are to be.
     pub async fn wait_for_calls(&self, expected: impl Fn(&Calls) -> bool) {
-        let mut calls = self.calls.subscribe();
+        let mut calls = self.state.calls.subscribe();
         let come = timeout(PATIENCE, calls.wait_for(expected)).await;
         assert!(come.is_ok(), "the calls never are as expected: {:?}", self.calls());
     }
 
     /// Answers what is held, and from now on everything at once.
     pub fn release(&self) {
-        self.held.send_replace(false);
+        self.state.held.send_replace(false);
     }
+}
 
-    async fn answer(&self, id: &str) -> User {
+#[async_trait]
+impl Answering for State {
+    async fn answer(&self, _: &'static str, id: &str) -> Result<Option<User>, Status> {
         let call = Call::begin(&self.calls);
         if id == HELD {
             let released = self.held.subscribe().wait_for(|held| !held).await.is_ok();
             assert!(released, "the store holds its own channel");
         }
         drop(call);
-        User { id: id.to_owned(), ..User::default() }
+        let size = if id == LARGE { 2 << 20 } else { 0 };
+        let password_hash = vec![0; size].into();
+        Ok(Some(User { id: id.to_owned(), password_hash, ..User::default() }))
     }
 }
 
@@ -130,35 +133,4 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.0.send_modify(|calls| calls.in_hand -= 1);
     }
-}
-
-macro_rules! held_store {
-    ($($method:ident($request:ident) -> $response:ident { $id:ident $(, $user:ident)? };)*) => {
-        #[async_trait]
-        impl UserStore for HeldStore {
-            $(
-                async fn $method(
-                    &self,
-                    request: Request<$request>,
-                ) -> Result<Response<$response>, Status> {
-                    let _user = self.answer(&request.get_ref().$id).await;
-                    Ok(Response::new($response { $($user: Some(_user))? }))
-                }
-            )*
-        }
-    };
-}
-
-held_store! {
-    create_user(CreateUserRequest) -> CreateUserResponse { email_address, user };
-    get_user(GetUserRequest) -> GetUserResponse { user_id, user };
-    get_user_by_email_address(GetUserByEmailAddressRequest)
-        -> GetUserByEmailAddressResponse { email_address, user };
-    update_user_email_address(UpdateUserEmailAddressRequest)
-        -> UpdateUserEmailAddressResponse { user_id };
-    update_user_password_hash(UpdateUserPasswordHashRequest)
-        -> UpdateUserPasswordHashResponse { user_id };
-    increment_user_sessions_counter(IncrementUserSessionsCounterRequest)
-        -> IncrementUserSessionsCounterResponse { user_id };
-    delete_user(DeleteUserRequest) -> DeleteUserResponse { user_id };
 }

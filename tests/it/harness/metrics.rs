@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
+
 use super::{
     client::admin,
     process::{PATIENCE, Sidecar},
@@ -20,6 +22,8 @@ pub type Rejection = (&'static str, &'static str);
 impl Metrics {
     pub async fn of(sidecar: &Sidecar) -> Self {
         let reply = admin(sidecar.admin, "/metrics").await;
+        assert_eq!(reply.status, StatusCode::OK);
+        assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
         let samples = reply.text().lines().filter(|line| !line.starts_with('#')).map(|line| {
             let (name, value) = line.rsplit_once(' ').unwrap();
             (name.to_owned(), value.parse().unwrap())
@@ -31,6 +35,18 @@ impl Metrics {
     pub fn value(&self, name: &str) -> f64 {
         let name = format!("faroe_sidecar_{name}");
         *self.0.get(&name).unwrap_or_else(|| panic!("no {name} in {:?}", self.0))
+    }
+
+    /// Every sample of a metric, with its labels as they are written there.
+    pub fn samples(&self, metric: &str) -> Vec<(&str, f64)> {
+        let labels = |name: &'_ str| {
+            let labels = name.strip_prefix("faroe_sidecar_")?.strip_prefix(metric)?;
+            labels.starts_with('{').then_some(name.len() - labels.len())
+        };
+        self.0
+            .iter()
+            .filter_map(|(name, value)| labels(name).map(|at| (&name[at..], *value)))
+            .collect()
     }
 
     pub fn connections(&self) -> f64 {

@@ -1,5 +1,6 @@
 //! What the tests stand on: certificates, the program, clients, databases, gRPC stores.
 
+pub mod answering;
 pub mod certs;
 pub mod client;
 pub mod database;

@@ -1,13 +1,18 @@
-//! A network between two that can stall and be cut.
+//! A network between two that can stall and be cut, and one that loses a peer.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Read as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef, Socket};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     sync::watch,
 };
+use tokio_rustls::client::TlsStream;
 
 /// What the network does with connections and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,5 +109,43 @@ async fn pass_on(
         {
             return;
         }
+    }
+}
+
+/// What a client's connection goes through, and stays open through, whatever becomes of the client.
+pub struct Line(Socket);
+
+impl Line {
+    pub fn of(stream: &TlsStream<TcpStream>) -> Self {
+        Self(SockRef::from(stream.get_ref().0).try_clone().unwrap())
+    }
+
+    /// From now on nothing that the server sends arrives: as if the host of the client had lost its
+    /// power, nothing is acknowledged, reset or ended.
+    pub fn lose(&self) {
+        const RETURN: u16 = 0x06;
+        // So many bytes are kept of whatever comes.
+        const NOTHING: u32 = 0;
+        self.0.attach_filter(&[SockFilter::new(RETURN, 0, 0, NOTHING)]).unwrap();
+    }
+
+    /// Asserts that the client's side has heard of no end.
+    pub fn assert_unaware(&self) {
+        let mut buffer = [0; 64 << 10];
+        loop {
+            match (&self.0).read(&mut buffer) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                end => panic!("the client knows that its connection has ended: {end:?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    /// Resets the connection, so that the operating system does not try for minutes to end it.
+    fn drop(&mut self) {
+        let _ = self.0.detach_filter();
+        let _ = self.0.set_linger(Some(Duration::ZERO));
     }
 }

@@ -1,17 +1,19 @@
 //! The sidecar put together: from a configuration to bound listeners, to serving, to the end.
 
+mod end;
+mod parts;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
     net::TcpListener,
     sync::watch::{self, Receiver},
-    task::JoinSet,
-    time::{Instant, sleep_until},
 };
 use tokio_stream::{Stream, StreamExt as _};
 use tracing::{error, info, warn};
 
+use self::{end::End, parts::Parts};
 use crate::{
     action::ActionServer,
     admin::Admin,
@@ -36,9 +38,6 @@ const ADMIN_CONNECTIONS: usize = 32;
 
 /// How long one of them may be silent: it would keep the probes out.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the end waits for a collector of traces, at the most.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
@@ -259,24 +258,25 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         let readiness = Readiness::default();
         let (reload, reloads) = watch::channel(0);
-        // Dropped, and so ended, with this function.
-        let mut watches = JoinSet::new();
+        let mut parts = Parts::default();
 
         let callers = tls.subscribe();
         let condition = Some(readiness.condition("certificates"));
-        watches.spawn(watch_terms(callers.clone(), condition, Arc::clone(&metrics)));
-        watches.spawn(tls.follow(reloads.clone(), Arc::clone(&metrics)));
+        parts.spawn("terms", watch_terms(callers.clone(), condition, Arc::clone(&metrics)));
+        parts.spawn("reloads", tls.follow(reloads.clone(), Arc::clone(&metrics)));
         let store_tls = config.store.material()?;
         let store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)).await?;
         if let Some(store_tls) = store_tls {
-            watches.spawn(watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics)));
-            watches.spawn(store_tls.follow(reloads, Arc::clone(&metrics)));
+            let terms = watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics));
+            parts.spawn("store terms", terms);
+            parts.spawn("store reloads", store_tls.follow(reloads, Arc::clone(&metrics)));
         }
         let condition = readiness.condition("store");
         let migrate = config.store.migrate;
-        watches.spawn(watch_store(store.clone(), migrate, condition, Arc::clone(&metrics)));
+        let watched = watch_store(store.clone(), migrate, condition, Arc::clone(&metrics));
+        parts.spawn("store", watched);
         if let (Store::Sql(sql), Some(file)) = (&store, &config.store.file) {
-            watches.spawn(sql.clone().follow_url_file(file.clone()));
+            parts.spawn("store file", sql.clone().follow_url_file(file.clone()));
         }
 
         let actions = ActionServer::new(store.user_store())
@@ -297,9 +297,10 @@ impl App {
             ),
             config: server::Config { max_connections, ..config.server },
             metrics: Some(Arc::clone(&metrics)),
+            accepting: Some(readiness.condition("listener")),
             drain: drain.clone(),
         };
-        drain.spawn(server.serve(endpoint));
+        parts.spawn("listener", drain.track(server.serve(endpoint)));
         // Probes are answered to the last: the admin listener is no part of the drain.
         let admin_drain = Drain::default();
         let server = Server {
@@ -312,9 +313,11 @@ impl App {
                 ..server::Config::default()
             },
             metrics: None,
+            accepting: None,
             drain: admin_drain.clone(),
         };
-        admin_drain.spawn(server.serve(admin));
+        let mut probes = Parts::default();
+        probes.spawn("admin listener", admin_drain.track(server.serve(admin)));
         info!(endpoint = %endpoint_address, admin = %admin_address, "listening");
 
         let mut stopped = async || {
@@ -327,64 +330,27 @@ impl App {
             // Nobody is left to ask for anything.
             std::future::pending().await
         };
-        let broken = tokio::select! {
-            () = stopped() => false,
-            // None of them ever returns.
-            Some(_) = watches.join_next() => {
-                error!("what looks after the store and the certificates has failed: stopping");
-                true
-            }
+        let failed = tokio::select! {
+            () = stopped() => None,
+            part = parts.ended() => Some(part),
+            part = probes.ended() => Some(part),
         };
-
-        let deadline = Instant::now() + config.drain_timeout;
-        let delayed = drain.begin() + config.drain_delay;
-        info!(
-            delay = %humantime::format_duration(config.drain_delay),
-            timeout = %humantime::format_duration(config.drain_timeout),
-            "draining: connections are accepted for the delay, and the requests in hand are finished"
-        );
-        let impatient = tokio::select! {
-            () = sleep_until(delayed.min(deadline)) => false,
-            () = stopped() => true,
-        };
-        watches.abort_all();
-        let drained = {
-            let mut over = std::pin::pin!(async {
-                if !impatient {
-                    tokio::select! {
-                        () = sleep_until(deadline) => {}
-                        () = stopped() => {}
-                    }
-                }
-            });
-            drain.finish(over.as_mut()).await
-                // Writes whose callers have gone.
-                && tokio::select! {
-                    () = actions.finish() => true,
-                    () = over => false,
-                }
-        };
-        let left = match drained {
-            true => deadline.saturating_duration_since(Instant::now()),
-            false => Duration::ZERO,
-        };
-        let closed = async {
-            if let Store::Sql(store) = &store {
-                store.close(left).await;
-            }
-        };
-        let flushed = async {
-            if let (true, Some(traces)) = (drained, telemetry.traces) {
-                traces.finish(left.min(FLUSH_TIMEOUT)).await;
-            }
-        };
-        tokio::select! {
-            _ = async { tokio::join!(closed, flushed) } => {}
-            () = stopped() => {}
+        if let Some(part) = failed {
+            error!(part, "a part of the sidecar has ended by itself: stopping");
         }
+        let end = End {
+            delay: config.drain_delay,
+            timeout: config.drain_timeout,
+            parts,
+            drain,
+            actions,
+            store,
+            traces: telemetry.traces,
+        };
+        let drained = end.come(stopped).await;
         admin_drain.finish_within(Duration::ZERO).await;
-        if broken {
-            bail!("a part of the sidecar has failed; the log says which");
+        if let Some(part) = failed {
+            bail!("a part of the sidecar has ended by itself: {part}");
         }
         if drained {
             info!("stopped");
