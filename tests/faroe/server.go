@@ -160,7 +160,7 @@ func (storage storage) Delete(key string) error {
 	if _, found := storage[key]; !found {
 		return faroe.ErrStorageEntryNotFound
 	}
-	delete(*storage, key)
+	delete(storage, key)
 	return nil
 }
 
