@@ -13,7 +13,7 @@ import (
 // endpoint is the way to the sidecar, on which the store can go away in the middle of a flow.
 type endpoint struct {
 	sidecar *userServer
-	keeper  keeper
+	leave   func()
 	// The action before which the store goes away, once.
 	awayBefore string
 }
@@ -25,7 +25,7 @@ func (endpoint *endpoint) SendActionInvocationEndpointRequest(body string) (stri
 	}
 	if invocation.Action == endpoint.awayBefore {
 		endpoint.awayBefore = ""
-		endpoint.keeper.ask("away")
+		endpoint.leave()
 	}
 	return endpoint.sidecar.SendActionInvocationEndpointRequest(body)
 }
@@ -43,14 +43,16 @@ type run struct {
 
 func newRun(sidecar *userServer) *run {
 	keeper := newKeeper()
-	endpoint := &endpoint{sidecar: sidecar, keeper: keeper}
+	endpoint := &endpoint{sidecar: sidecar}
 	server, surroundings := newFaroe(faroe.NewUserServerClient(endpoint))
-	return &run{
+	run := &run{
 		server:       server,
 		surroundings: surroundings,
 		endpoint:     endpoint,
 		ledger:       &ledger{keeper: keeper, looks: map[string]look{}},
 	}
+	endpoint.leave = func() { run.storeGoes("away") }
+	return run
 }
 
 func (run *run) fail(format string, values ...any) {
@@ -61,6 +63,13 @@ func (run *run) fail(format string, values ...any) {
 func (run *run) checkStore(step string) {
 	if err := run.ledger.compare(); err != nil {
 		run.fail("after %s: %v", step, err)
+	}
+}
+
+// storeGoes takes the store `away` or brings it `back`, until callers of the sidecar notice.
+func (run *run) storeGoes(where string) {
+	if noticed := run.ledger.keeper.ask(where); noticed != "noticed" {
+		run.fail("the store went %s, and the sidecar still answers %s", where, noticed)
 	}
 }
 
@@ -157,6 +166,6 @@ func (run *run) away(before, action string, arguments arguments) {
 	if !strings.Contains(complaint, "503") {
 		run.fail("%s: the sidecar was to answer 503: %q", action, complaint)
 	}
-	run.ledger.keeper.ask("back")
+	run.storeGoes("back")
 	run.checkStore(action + " without a store")
 }

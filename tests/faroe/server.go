@@ -56,7 +56,7 @@ type clock struct{ now time.Time }
 
 func (clock *clock) Now() time.Time { return clock.now }
 
-func (clock *clock) forward(time time.Duration) { clock.now = clock.now.Add(time) }
+func (clock *clock) forward(by time.Duration) { clock.now = clock.now.Add(by) }
 
 // passwordHash is slow enough to be a hash of passwords and fast enough for a test. Its word at the
 // beginning is looked for in the sidecar's log.
@@ -113,14 +113,14 @@ func (mail mail) SendUserPasswordUpdatedNotification(to, name string, _ time.Tim
 // errorLog is what Faroe complains of.
 type errorLog []string
 
-func (errors *errorLog) LogActionError(_ time.Time, message, _, _ string) {
-	*errors = append(*errors, message)
+func (log *errorLog) LogActionError(_ time.Time, message, _, _ string) {
+	*log = append(*log, message)
 }
 
 // taken is what was complained of since the last time.
-func (errors *errorLog) taken() string {
-	all := strings.Join(*errors, "; ")
-	*errors = nil
+func (log *errorLog) taken() string {
+	all := strings.Join(*log, "; ")
+	*log = nil
 	return all
 }
 

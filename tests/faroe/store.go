@@ -116,8 +116,8 @@ func (account *account) differences(row row, last look) (differences []string) {
 			differences = append(differences, fmt.Sprintf("%s is %d, not %d", column, seen, expected))
 		}
 	}
-	holds := func(true bool, otherwise string) {
-		if !true {
+	holds := func(fact bool, otherwise string) {
+		if !fact {
 			differences = append(differences, otherwise)
 		}
 	}
