@@ -62,7 +62,7 @@ async fn the_bundled_store_on_sqlite() {
     let database = Kind::Sqlite.database();
     let path = PathBuf::from(database.url.strip_prefix("sqlite://").unwrap());
     let sidecar = Sidecar::ready(&database.url, &[]);
-    flows(Subject { sidecar, database, way: Way::File(path), store: None }).await;
+    flows(Subject { sidecar, database, way: Way::File(path) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +77,7 @@ async fn the_bundled_store_on_mariadb() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_remote_store() {
-    flows(Subject::remote().await).await;
+    flows(Subject::remote()).await;
 }
 
 /// A sidecar with what lies behind it.
@@ -85,8 +85,6 @@ struct Subject {
     sidecar: Sidecar,
     database: Database,
     way: Way,
-    /// The gRPC store, if there is one.
-    store: Option<Process>,
 }
 
 /// How the sidecar gets at its store, and how that ends.
@@ -95,6 +93,33 @@ enum Way {
     File(PathBuf),
     /// The network that is cut.
     Network(Network),
+    /// The gRPC store that is killed.
+    Store(Store),
+}
+
+/// A gRPC store that can be started again where it was.
+struct Store {
+    process: Process,
+    address: String,
+    /// What those have logged that were killed.
+    log: String,
+}
+
+impl Store {
+    fn start(database: &Database, address: &str) -> Self {
+        let listen = format!("tcp://{address}");
+        let process = Process::start(program(
+            [
+                ["store", "--store", &database.url, "--listen", &listen].as_slice(),
+                &["--log-format", "json", "--log-level", "debug"],
+            ]
+            .concat(),
+        ));
+        let line: serde_json::Value =
+            serde_json::from_str(&process.wait_for_log("\"listening\"")).unwrap();
+        let address = line["store"].as_str().unwrap().strip_prefix("tcp://").unwrap().to_owned();
+        Self { process, address, log: String::new() }
+    }
 }
 
 impl Subject {
@@ -104,28 +129,15 @@ impl Subject {
         let network = Network::to(address).await;
         let url = database.url.replace(&address.to_string(), &network.address.to_string());
         let sidecar = Sidecar::ready(&url, &["--migrate"]);
-        Self { sidecar, database, way: Way::Network(network), store: None }
+        Self { sidecar, database, way: Way::Network(network) }
     }
 
-    async fn remote() -> Self {
+    fn remote() -> Self {
         let database = Kind::Sqlite.database();
-        let store = Process::start(program([
-            "store",
-            "--store",
-            &database.url,
-            "--listen",
-            "tcp://127.0.0.1:0",
-            "--log-format",
-            "json",
-            "--log-level",
-            "debug",
-        ]));
-        let line: serde_json::Value =
-            serde_json::from_str(&store.wait_for_log("\"listening\"")).unwrap();
-        let address = line["store"].as_str().unwrap().strip_prefix("tcp://").unwrap();
-        let network = Network::to(address.parse().unwrap()).await;
-        let sidecar = Sidecar::ready(&format!("grpc://{}", network.address), &[]);
-        Self { sidecar, database, way: Way::Network(network), store: Some(store) }
+        // At an address where nobody else looks for a free port while it is away.
+        let store = Store::start(&database, "127.0.3.1:0");
+        let sidecar = Sidecar::ready(&format!("grpc://{}", store.address), &[]);
+        Self { sidecar, database, way: Way::Store(store) }
     }
 
     /// The table, as a JSON array.
@@ -167,19 +179,24 @@ impl Subject {
     }
 
     /// Takes the store away, and waits until callers are told: an answer for the program.
-    async fn take_away(&self, client: &Client) -> String {
-        match &self.way {
-            Way::File(path) => fs::rename(path, aside(path)).unwrap(),
+    async fn take_away(&mut self, client: &Client) -> String {
+        match &mut self.way {
+            Way::File(path) => fs::rename(&*path, aside(path)).unwrap(),
             Way::Network(network) => network.cut(),
+            Way::Store(store) => store.process.kill(),
         }
         noticed(client, |status, _| status == StatusCode::SERVICE_UNAVAILABLE).await
     }
 
     /// Brings it back, and waits until it is used: an answer for the program.
-    async fn bring_back(&self, client: &Client) -> String {
-        match &self.way {
-            Way::File(path) => fs::rename(aside(path), path).unwrap(),
+    async fn bring_back(&mut self, client: &Client) -> String {
+        match &mut self.way {
+            Way::File(path) => fs::rename(aside(path), &*path).unwrap(),
             Way::Network(network) => network.restore(),
+            Way::Store(store) => {
+                let log = format!("{}{}", store.log, store.process.log());
+                *store = Store { log, ..Store::start(&self.database, &store.address) };
+            }
         }
         noticed(client, |_, text| text.contains("user_not_found")).await
     }
@@ -193,10 +210,13 @@ impl Subject {
             };
             assert!(log.lines().any(said), "Faroe did not invoke {action}");
         }
-        for log in [Some(log), self.store.as_ref().map(Process::log)].iter().flatten() {
-            for hash in HASHES {
-                assert!(!log.contains(hash), "a hash or an email address is in a log");
-            }
+        let store_log = match &self.way {
+            Way::Store(store) => format!("{}{}", store.log, store.process.log()),
+            _ => String::new(),
+        };
+        for hash in HASHES {
+            let hidden = [&log, &store_log].iter().all(|log| !log.contains(hash));
+            assert!(hidden, "a hash or an email address is in a log");
         }
     }
 }
@@ -245,7 +265,7 @@ async fn noticed(client: &Client, expected: impl Fn(StatusCode, &str) -> bool) -
 }
 
 /// Lets the program take everybody through everything, and does what it asks for.
-async fn flows(subject: Subject) {
+async fn flows(mut subject: Subject) {
     let client = subject.sidecar.client();
     let mut faroe = Faroe::start(block_in_place(|| faroetest_on("flows", &subject.sidecar)));
     let mut passed = Vec::new();
