@@ -18,6 +18,7 @@ use crate::harness::{
     client::new_user,
     database::find,
     email_address,
+    go::faroetest,
     process::{Process, output_of, program},
 };
 
@@ -259,11 +260,10 @@ fn curl_accepts_the_certificates_by_name_and_by_address() {
     }
 }
 
-/// A program that calls `dev`, in its folder of these tests, with something to read.
-fn call(folder: &str, mut command: Command, last: &[&str], input: &str) -> String {
+/// A program that calls `dev`, with something to read.
+fn call(mut command: Command, last: &[&str], input: &str) -> String {
     let place = TempDir::new().unwrap();
     let dev = Dev::start(place.path(), &[]);
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder));
     command.arg(dev.url("localhost"));
     command.args(["ca.pem", "client.pem", "client.key"].map(|name| dev.file(name))).args(last);
     let output = output_of(command, input, LIMIT);
@@ -274,13 +274,7 @@ fn call(folder: &str, mut command: Command, last: &[&str], input: &str) -> Strin
 /// The very client that a Faroe server has, with the lines of the README.
 #[test]
 fn the_client_of_a_faroe_server_is_answered_as_it_expects() {
-    let cache = TempDir::new().unwrap();
-    let mut go = Command::new(find("go", "golang-go"));
-    go.args(["run", "-mod=readonly", "."]).env("GOTOOLCHAIN", "local");
-    if std::env::var_os("HOME").is_none() {
-        go.env("GOCACHE", cache.path().join("cache")).env("GOPATH", cache.path().join("path"));
-    }
-    let said = call("go/caller", go, &[&email_address()], "");
+    let said = call(faroetest("actions"), &[&email_address()], "");
     assert_eq!(said, "spoken: HTTP/2.0\nevery action was answered as a Faroe server expects\n");
 }
 
@@ -288,7 +282,7 @@ fn the_client_of_a_faroe_server_is_answered_as_it_expects() {
 fn the_lines_of_go_in_the_readme_are_those_that_are_tested() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let tested = fs::read_to_string(root.join("tests/go/caller/userserver.go")).unwrap();
+    let tested = fs::read_to_string(root.join("tests/faroe/userserver.go")).unwrap();
     let (_, after_imports) = tested.split_once(")\n\n").unwrap();
     assert!(readme.contains(&format!("```go\n{after_imports}```")), "they differ");
 }
@@ -296,8 +290,8 @@ fn the_lines_of_go_in_the_readme_are_those_that_are_tested() {
 #[test]
 fn node_accepts_the_certificates() {
     let mut node = Command::new(find("node", "nodejs"));
-    node.arg("caller.mjs");
-    let said = call("node", node, &[], &create_user());
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/caller.mjs"));
+    let said = call(node, &[], &create_user());
     let (line, body) = said.split_once('\n').unwrap();
     assert_eq!(line, "HTTP/1.1 200");
     let answer: Value = serde_json::from_str(body).unwrap();

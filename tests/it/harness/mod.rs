@@ -5,6 +5,7 @@ pub mod certs;
 pub mod client;
 pub mod database;
 pub mod disk;
+pub mod go;
 pub mod held_store;
 pub mod http2;
 pub mod load;

@@ -1,39 +1,15 @@
-// Calls a sidecar with the client of a Faroe server, through every action and every error that a
-// Faroe server knows, and says what was wrong.
-//
-//	go run . https://localhost:8443/ ca.pem client.pem client.key EMAIL_ADDRESS
 package main
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log"
-	"os"
 
 	"github.com/faroedev/faroe"
 )
 
-func main() {
-	if len(os.Args) != 6 {
-		log.Fatal("usage: caller URL CA CERTIFICATE KEY EMAIL_ADDRESS")
-	}
-	server, err := newUserServer(os.Args[1], os.Args[2], os.Args[3], os.Args[4])
-	if err != nil {
-		log.Fatal(err)
-	}
-	response, err := server.client.Get(os.Args[1])
-	if err != nil {
-		log.Fatal(err)
-	}
-	response.Body.Close()
-	fmt.Println("spoken:", response.Proto)
-	if err := callEveryAction(faroe.NewUserServerClient(server), os.Args[5]); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println("every action was answered as a Faroe server expects")
-}
-
+// callEveryAction goes with the client of a Faroe server through every action and every error that a
+// Faroe server knows.
 func callEveryAction(users *faroe.UserServerClientStruct, emailAddress string) error {
 	created, err := users.CreateUser(emailAddress, []byte{0, 255}, "argon2id.65536.3.1.32", nil)
 	if err != nil {

@@ -1,4 +1,4 @@
-module caller
+module faroetest
 
 go 1.25.0
 
