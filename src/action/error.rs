@@ -155,7 +155,15 @@ impl CallError {
 
     /// Whether it says that the store is away, and nothing of what the store answered.
     pub(super) fn is_absence(&self) -> bool {
-        matches!(self, Self::NotReached(_) | Self::Failed(_, Failure::Unanswered(_)))
+        match self {
+            Self::NotReached(not_reached) => !not_reached.is_busy(),
+            Self::Failed(_, failure) => matches!(failure, Failure::Unanswered(_)),
+        }
+    }
+
+    /// Whether it says nothing of the store: it was busy, and not asked.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::NotReached(not_reached) if not_reached.is_busy())
     }
 
     /// A reply that failed a check.
