@@ -300,7 +300,7 @@ where
     let (connected, acquired, released) = (last_word.clone(), last_word.clone(), last_word.clone());
     PoolOptions::new()
         .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
-        .acquire_timeout(reach_timeout(config.store_timeout))
+        .acquire_timeout(attempt_timeout(reach_timeout(config.store_timeout)))
         .after_connect(move |connection: &mut DB::Connection, _| {
             let (session, last_word) = (AssertSqlSafe(session.clone()), connected.clone());
             Box::pin(async move {
