@@ -348,3 +348,18 @@ async fn is_free(connection: &mut impl Connection) -> Result<bool, sqlx::Error> 
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_attempt_is_long_and_all_together_take_the_time_that_there_is() {
+        for (reach, attempt) in [(1, 1), (800, 800), (2000, 2000), (2400, 1200), (24_000, 2000)] {
+            let reach = Duration::from_millis(reach);
+            assert_eq!(attempt_timeout(reach), Duration::from_millis(attempt), "{reach:?}");
+            assert_eq!(attempt_timeout(reach) * attempts(reach), reach);
+        }
+        assert_eq!(attempts(Duration::ZERO), 1);
+    }
+}
