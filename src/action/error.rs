@@ -241,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_had_no_turn_says_nothing_of_the_store() {
+        let of = |status: Status| CallError::of_status(Action::GetUser, &status);
+        let busy = of(NotReached::busy("every connection is in use").into_status());
+        assert!(busy.is_silence() && !busy.is_absence());
+        let away = of(NotReached::new("connection refused").into_status());
+        assert!(away.is_absence() && !away.is_silence());
+        let late = of(Unanswered::DeadlinePassed.into_status());
+        assert!(late.is_absence() && !late.is_silence());
+        let answered = of(Status::unavailable("down"));
+        assert!(!answered.is_absence() && !answered.is_silence());
+    }
+
+    #[test]
     fn the_text_of_a_status_is_one_short_line() {
         let long = format!("a\nb\u{1b}[31m{}", "x".repeat(10_000));
         let shown = shortened(&long);
