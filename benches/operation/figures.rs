@@ -39,6 +39,11 @@ impl Findings {
         }
     }
 
+    /// Those of a part of the scenario too.
+    pub fn add(&mut self, part: Self) {
+        self.broken += part.broken;
+    }
+
     pub fn all_hold(&self) -> bool {
         self.broken == 0
     }

@@ -94,6 +94,7 @@ impl<I: Invocation> Call<I> {
         }
         match &result {
             Err(error) if error.is_absence() => admitted.failed(),
+            Err(error) if error.is_silence() => drop(admitted),
             _ => admitted.answered(),
         }
         match result {

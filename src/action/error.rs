@@ -155,7 +155,15 @@ impl CallError {
 
     /// Whether it says that the store is away, and nothing of what the store answered.
     pub(super) fn is_absence(&self) -> bool {
-        matches!(self, Self::NotReached(_) | Self::Failed(_, Failure::Unanswered(_)))
+        match self {
+            Self::NotReached(not_reached) => !not_reached.is_busy(),
+            Self::Failed(_, failure) => matches!(failure, Failure::Unanswered(_)),
+        }
+    }
+
+    /// Whether it says nothing of the store: it was busy, and not asked.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::NotReached(not_reached) if not_reached.is_busy())
     }
 
     /// A reply that failed a check.
@@ -230,6 +238,19 @@ mod tests {
         ));
         let status = NotReached::new("connection refused").into_status();
         assert!(matches!(CallError::of_status(Action::GetUser, &status), CallError::NotReached(_)));
+    }
+
+    #[test]
+    fn a_call_that_had_no_turn_says_nothing_of_the_store() {
+        let of = |status: Status| CallError::of_status(Action::GetUser, &status);
+        let busy = of(NotReached::busy("every connection is in use").into_status());
+        assert!(busy.is_silence() && !busy.is_absence());
+        let away = of(NotReached::new("connection refused").into_status());
+        assert!(away.is_absence() && !away.is_silence());
+        let late = of(Unanswered::DeadlinePassed.into_status());
+        assert!(late.is_absence() && !late.is_silence());
+        let answered = of(Status::unavailable("down"));
+        assert!(!answered.is_absence() && !answered.is_silence());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! time.
 //!
 //! Only what says that the store is away counts as a failure: a connection that could not be made
-//! or was lost, a deadline that passed. A status that the store answered never does. After some
+//! or was lost, a deadline that passed. A status that the store answered never does, nor does a
+//! call that had no turn because every connection of a working database was in use. After some
 //! failures in a row the circuit is open: one call at a time is let through as a probe, and the
 //! first call that is answered closes it again.
 
@@ -45,8 +46,8 @@ impl Breaker {
     }
 }
 
-/// A call that was let through. One that is dropped without a word was given up by its caller,
-/// which says nothing about the store.
+/// A call that was let through. One that is dropped without a word was given up by its caller, or
+/// had no turn: neither says whether the store is there.
 #[derive(Debug)]
 pub struct Admitted {
     state: Arc<State>,

@@ -30,7 +30,8 @@ use crate::proto::user_store_server::UserStore;
 pub struct Deadline(pub Instant);
 
 /// The call certainly never reached the store: no connection could be made, or no slot of the pool
-/// came free in time. Nothing was changed, and the caller may try again.
+/// came free in time. Nothing was changed, and the caller may try again. A store that is
+/// [busy](Self::is_busy) is not away.
 ///
 /// It travels as the source of a [`Status`], which does not cross a wire: only code of this
 /// program can say so.
@@ -38,12 +39,24 @@ pub struct Deadline(pub Instant);
 #[error("{reason}")]
 pub struct NotReached {
     reason: String,
+    busy: bool,
 }
 
 impl NotReached {
     /// `reason` goes into the log: it holds no secret.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into() }
+        Self { reason: reason.into(), busy: false }
+    }
+
+    /// The same where the store is there and has its hands full: no connection failed, this call
+    /// only had no turn.
+    pub fn busy(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), busy: true }
+    }
+
+    /// Whether the store is there, and only had no room for this call.
+    pub const fn is_busy(&self) -> bool {
+        self.busy
     }
 
     /// The status that carries it. To a client outside of this program it is `UNAVAILABLE`.

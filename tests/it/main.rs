@@ -14,6 +14,7 @@ mod harness;
 
 mod actions;
 mod attacks;
+mod busy_pools;
 mod certificates;
 mod clock;
 mod concurrency;

@@ -18,7 +18,7 @@ use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tonic::{Status, body::Body};
 use tower_service::Service;
@@ -262,6 +262,7 @@ async fn keep(
 ) {
     let mut pause = FIRST_PAUSE;
     loop {
+        let start = Instant::now();
         match connect(&address, tls.as_mut(), connect_timeout).await {
             Ok((sender, ended)) => {
                 let since = Instant::now();
@@ -298,7 +299,8 @@ async fn keep(
                 lost.notify_one();
             }
         }
-        sleep(jittered(pause)).await;
+        // An attempt that took its time was pause enough.
+        sleep_until(start + jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -14,9 +14,8 @@ use crate::store::{NotReached, Unanswered};
 /// The unique constraint of the email address, in PostgreSQL, MySQL and MariaDB.
 pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
 
-/// The driver says the same of a server that is away and of a pool that is too small.
-const NO_CONNECTION: &str =
-    "no connection to the database could be made, or none came free, in time";
+/// The driver says the same of a pool that is too small; the pool knows better.
+pub(super) const NO_CONNECTION: &str = "no connection to the database could be made in time";
 
 /// Instead of a message that may quote what could not be stored.
 const WITHHELD: &str = "a value cannot be stored (the message, which may quote it, is withheld)";

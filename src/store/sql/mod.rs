@@ -11,13 +11,14 @@ mod follow;
 mod migration;
 mod pools;
 mod url;
+mod word;
 
 use std::time::Duration;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
-    QueryTrait, UpdateMany,
+    ColumnTrait, ConnAcquireErr, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait,
+    QueryFilter, QueryTrait, UpdateMany,
     sea_query::{Alias, Expr, SimpleExpr},
 };
 use tonic::{Request, Response, Status, async_trait};
@@ -25,7 +26,7 @@ use uuid::Uuid;
 
 use self::{
     entity::{ActiveModel, Column, Entity as Users, Row},
-    pools::Pools,
+    pools::{Pools, Way},
 };
 pub use self::{
     migration::{MigrationState, MigrationStatus},
@@ -112,7 +113,7 @@ impl SqlStore {
             // The pool does not say why; a connection beside it does.
             Err(SchemaError(DbErr::ConnectionAcquire(_))) => {
                 let why = self.pools.try_connect().await.err().map(error::describe_connect);
-                return Err(why.unwrap_or_else(|| "all connections are in use".to_owned()));
+                return Err(why.unwrap_or_else(|| self.pools.in_use(Way::Read)));
             }
             Err(error) => return Err(error.to_string()),
         };
@@ -137,14 +138,6 @@ impl SqlStore {
         let _ = tokio::time::timeout(timeout, self.pools.close()).await;
     }
 
-    fn reads(&self) -> &DatabaseConnection {
-        self.pools.reads()
-    }
-
-    fn writes(&self) -> &DatabaseConnection {
-        self.pools.writes()
-    }
-
     /// Whether the users are where the URL says, as far as that can change.
     fn check_file(&self) -> Result<(), String> {
         self.pools.check_file().map_err(|displaced| displaced.to_string())
@@ -152,12 +145,21 @@ impl SqlStore {
 
     /// What a statement gives. Nothing is asked of an SQLite file that is not the users' any more,
     /// nor is anything acknowledged that was written there.
-    async fn result<T>(
-        &self,
-        statement: impl Future<Output = Result<T, DbErr>>,
-    ) -> Result<T, Status> {
+    async fn result<'s, T, S>(
+        &'s self,
+        way: Way,
+        statement: impl Fn(&'s DatabaseConnection) -> S,
+    ) -> Result<T, Status>
+    where
+        S: Future<Output = Result<T, DbErr>>,
+    {
         self.check_file().map_err(|reason| NotReached::new(reason).into_status())?;
-        let result = statement.await.map_err(|error| error::status(&error))?;
+        let result = self.pools.run(way, statement).await.map_err(|error| match error {
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
+                self.pools.no_connection(way).into_status()
+            }
+            error => error::status(&error),
+        })?;
         self.check_file().map_err(|reason| Unanswered::ConnectionLost(reason).into_status())?;
         Ok(result)
     }
@@ -186,7 +188,7 @@ impl SqlStore {
         for (column, value) in changes {
             update = update.col_expr(column, value);
         }
-        match self.result(update.exec(self.writes())).await? {
+        match self.result(Way::Write, |db| update.clone().exec(db)).await? {
             result if result.rows_affected == 0 => Err(not_found()),
             _ => Ok(()),
         }
@@ -194,8 +196,8 @@ impl SqlStore {
 
     /// What a compare and set on a counter at 2147483647 answers; it never changes the row.
     async fn counter_at_maximum(&self, user_id: &str, counter: Column) -> Result<(), Status> {
-        let matching = Users::find_by_id(user_id).filter(counter.eq(i32::MAX)).count(self.reads());
-        match self.result(matching).await? {
+        let count = |db| Users::find_by_id(user_id).filter(counter.eq(i32::MAX)).count(db);
+        match self.result(Way::Read, count).await? {
             0 => Err(not_found()),
             _ => Err(Status::internal("the counter is at 2147483647 and cannot be incremented")),
         }
@@ -241,7 +243,7 @@ impl UserStore for SqlStore {
             disabled_counter: Set(0),
             sessions_counter: Set(0),
         };
-        self.result(Users::insert(row).exec_without_returning(self.writes())).await?;
+        self.result(Way::Write, |db| Users::insert(row.clone()).exec_without_returning(db)).await?;
         Ok(Response::new(CreateUserResponse { user: Some(user) }))
     }
 
@@ -250,8 +252,8 @@ impl UserStore for SqlStore {
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
         let user_id = request.into_inner().user_id;
-        let row = Users::find_by_id(user_id).into_model::<Row>().one(self.reads());
-        let Row(user) = self.result(row).await?.ok_or_else(not_found)?;
+        let select = |db| Users::find_by_id(user_id.as_str()).into_model::<Row>().one(db);
+        let Row(user) = self.result(Way::Read, select).await?.ok_or_else(not_found)?;
         Ok(Response::new(GetUserResponse { user: Some(user) }))
     }
 
@@ -259,11 +261,14 @@ impl UserStore for SqlStore {
         &self,
         request: Request<GetUserByEmailAddressRequest>,
     ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
-        let row = Users::find()
-            .filter(Column::EmailAddress.eq(request.into_inner().email_address))
-            .into_model::<Row>()
-            .one(self.reads());
-        let Row(user) = self.result(row).await?.ok_or_else(not_found)?;
+        let email_address = request.into_inner().email_address;
+        let select = |db| {
+            Users::find()
+                .filter(Column::EmailAddress.eq(email_address.as_str()))
+                .into_model::<Row>()
+                .one(db)
+        };
+        let Row(user) = self.result(Way::Read, select).await?.ok_or_else(not_found)?;
         Ok(Response::new(GetUserByEmailAddressResponse { user: Some(user) }))
     }
 
@@ -320,8 +325,9 @@ impl UserStore for SqlStore {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
-        let deletion = Users::delete_by_id(request.into_inner().user_id).exec(self.writes());
-        match self.result(deletion).await?.rows_affected {
+        let user_id = request.into_inner().user_id;
+        let delete = |db| Users::delete_by_id(user_id.as_str()).exec(db);
+        match self.result(Way::Write, delete).await?.rows_affected {
             0 => Err(not_found()),
             _ => Ok(Response::new(DeleteUserResponse {})),
         }
