@@ -202,8 +202,11 @@ impl Absence {
         let failed = during().filter(|s| s.outcome != Outcome::Ok).count();
         let slowest = during().chain(since()).map(|s| s.took).max().unwrap_or_default();
         let first = since().filter(|s| s.outcome == Outcome::Ok).map(|s| s.end() - back).min();
-        let last_failure =
-            since().filter(|s| s.outcome != Outcome::Ok).map(|s| s.end() - back).max();
+        // Not those that the next fault caught.
+        let last_failure = since()
+            .filter(|s| s.outcome != Outcome::Ok && s.end() < end)
+            .map(|s| s.end() - back)
+            .max();
         findings.figures(format!(
             "{name} for {:.1} s: {} requests meanwhile, {} of them failed; the slowest answer \
              after {} (at most {})",
