@@ -12,7 +12,7 @@ use super::{
     case::{Case, Check, Level, NotPassed, Outcome},
     cases,
     selection::Selection,
-    subject::{LeftBehind, Subject},
+    subject::{LeftBehind, Silence, Subject},
 };
 use crate::{store::remote, tls::ClientMaterial};
 
@@ -70,6 +70,8 @@ pub struct Result {
 pub struct Report {
     /// The URL of the store.
     pub store: String,
+    /// In every email address of the run, and in no other.
+    pub mark: String,
     /// One for each case, those that did not run included.
     pub results: Vec<Result>,
     /// Users of the run who may still be there.
@@ -98,17 +100,15 @@ impl Report {
                 && matches!(result.outcome, Outcome::Skipped | Outcome::NotRun(_))
         })
     }
-
-    /// The results that an outcome is looked for in.
-    pub fn with(&self, outcome: impl Fn(&Outcome) -> bool) -> impl Iterator<Item = &Result> {
-        self.results.iter().filter(move |result| outcome(&result.outcome))
-    }
 }
 
 /// What a run tells while it goes on.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// The store was reached. From now on there may be users with this mark in their email
+    /// addresses.
+    Reached(&'a str),
     /// A case begins: its number of so many that run.
     Started {
         /// The case.
@@ -151,12 +151,18 @@ pub async fn run_until(
     let tls = config.tls.clone().map(|material| watch::channel(material).1);
     let remote = remote::Config { url: config.url.clone(), tls, store_timeout: config.timeout };
     let mark = mark().map_err(|error| NotReached(format!("no random bytes: {error}")))?;
-    let store = Subject::connect(&remote, mark).map_err(|error| NotReached(error.to_string()))?;
+    let store =
+        Subject::connect(&remote, mark.clone()).map_err(|error| NotReached(error.to_string()))?;
     let mut stop = std::pin::pin!(stop);
     tokio::select! {
-        probed = store.probe() => probed.map_err(NotReached)?,
-        () = &mut stop => return Ok(stopped(config, selection, began)),
+        probed = store.probe() => match probed {
+            Ok(()) => {}
+            Err(Silence::NotReached(reason)) => return Err(NotReached(reason)),
+            Err(Silence::Unanswered) => return Ok(not_begun(config, selection, mark, SILENT, began)),
+        },
+        () = &mut stop => return Ok(not_begun(config, selection, mark, STOPPED, began)),
     }
+    tell(Event::Reached(&mark));
     let mut run = Run {
         left_behind: Vec::new(),
         ended: None,
@@ -172,6 +178,7 @@ pub async fn run_until(
     }
     Ok(Report {
         store: config.url.to_string(),
+        mark,
         results,
         left_behind: run.left_behind,
         stopped: run.ended == Some(STOPPED),
@@ -180,7 +187,7 @@ pub async fn run_until(
 }
 
 const STOPPED: &str = "the run was stopped";
-const SILENT: &str = "the store does not answer any more";
+const SILENT: &str = "the store does not answer";
 
 fn is_checkable(case: &Case) -> bool {
     case.why_not_checkable().is_none()
@@ -194,22 +201,29 @@ fn mark() -> std::result::Result<String, getrandom::Error> {
     Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }
 
-/// The report of a run that was stopped before it began.
-fn stopped(config: &Config, selection: &Selection, began: Instant) -> Report {
+/// The report of a run that ended before it began.
+fn not_begun(
+    config: &Config,
+    selection: &Selection,
+    mark: String,
+    why: &'static str,
+    began: Instant,
+) -> Report {
     let results = cases().map(|case| Result {
         case,
         outcome: match case.why_not_checkable() {
             _ if !selection.takes(case) => Outcome::Skipped,
             Some(why) => Outcome::NotCheckable(why),
-            None => Outcome::NotRun(STOPPED),
+            None => Outcome::NotRun(why),
         },
         took: Duration::ZERO,
     });
     Report {
         store: config.url.to_string(),
+        mark,
         results: results.collect(),
         left_behind: Vec::new(),
-        stopped: true,
+        stopped: why == STOPPED,
         took: began.elapsed(),
     }
 }

@@ -42,6 +42,9 @@ const ATTEMPTS: usize = 50;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How many users are deleted at once when a case has ended.
+const REMOVALS: usize = 8;
+
 /// What the answers of a store say of itself in a report at the most, in characters.
 const LONGEST_STATUS: usize = 300;
 
@@ -60,12 +63,15 @@ pub(super) struct Refusal {
     pub(super) text: String,
     /// What the store said to its code.
     pub(super) message: String,
+    /// Whether the call certainly never got there.
+    not_reached: bool,
 }
 
 impl Refusal {
     fn new(status: &Status) -> Self {
         if NotReached::of_status(status).is_some() {
-            return Self::unanswered(format!("no connection: {}", status_source(status)));
+            let text = format!("no connection: {}", status_source(status));
+            return Self { not_reached: true, ..Self::unanswered(text) };
         }
         if let Some(reason) = Unanswered::of_status(status) {
             return Self::unanswered(format!("no answer: {reason}"));
@@ -75,11 +81,12 @@ impl Refusal {
             code: Some(status.code()),
             text: format!("{} {message:?}", code(status.code())),
             message: status.message().to_owned(),
+            not_reached: false,
         }
     }
 
     fn unanswered(text: impl Into<String>) -> Self {
-        Self { code: None, text: text.into(), message: String::new() }
+        Self { code: None, text: text.into(), message: String::new(), not_reached: false }
     }
 
     /// Whether it says of a value that it cannot be stored: any code but the three that mean
@@ -188,6 +195,14 @@ impl Answer<User> {
             Some(difference) => Err(Failure::new(sent, difference, expected)),
         }
     }
+}
+
+/// Why there is no answer at all.
+pub(super) enum Silence {
+    /// No call got there; the text says what stood in the way.
+    NotReached(String),
+    /// The call got there, and was not answered.
+    Unanswered,
 }
 
 /// A user that could not be deleted again.
@@ -382,6 +397,10 @@ impl Subject {
         let reply = tokio::time::timeout_at(deadline, method(&mut client, request)).await;
         let result = match reply {
             Err(_) => Err(Refusal::unanswered(format!("no answer within {limit:?}"))),
+            // Libraries answer so when the time is over, which is no answer of the store.
+            Ok(Err(status)) if status.code() == Code::DeadlineExceeded => {
+                Err(Refusal::unanswered(Refusal::new(&status).text))
+            }
             Ok(Err(status)) => Err(Refusal::new(&status)),
             Ok(Ok(response)) => Ok(response.into_inner()),
         };
@@ -391,9 +410,10 @@ impl Subject {
     }
 
     /// Whether the store answers anything at all.
-    pub(super) async fn probe(&self) -> Result<(), String> {
+    pub(super) async fn probe(&self) -> Result<(), Silence> {
         match self.get("").await.reply {
-            Err(Refusal { code: None, text, .. }) => Err(text),
+            Err(Refusal { not_reached: true, text, .. }) => Err(Silence::NotReached(text)),
+            Err(Refusal { code: None, .. }) if self.is_silent() => Err(Silence::Unanswered),
             _ => Ok(()),
         }
     }
@@ -590,25 +610,32 @@ impl Subject {
     /// still be there.
     pub(super) async fn clean_up(&self) -> Vec<LeftBehind> {
         let Made { ids, addresses } = std::mem::take(&mut *self.made());
-        let mut store = self.clone();
-        store.cleaning = true;
         let mut left = Vec::new();
-        let users = ids.into_iter().map(Known::Id);
-        for user in users.chain(addresses.into_iter().map(Known::Address)) {
-            if let Err(reason) = store.remove(&user).await {
-                let user = match &user {
-                    Known::Id(id) => format!("id {}", describe::text(id)),
-                    Known::Address(address) => {
-                        format!("email_address {}", describe::text(address))
-                    }
-                };
-                left.push(LeftBehind { user, reason });
-                // What one call did not get, the others will not.
-                if store.is_silent() {
+        // Those first that are known by their ID: most addresses find nobody then.
+        for known in [
+            ids.into_iter().map(Known::Id).collect::<Vec<_>>(),
+            addresses.into_iter().map(Known::Address).collect(),
+        ] {
+            let mut removals = JoinSet::new();
+            for (number, user) in known.into_iter().enumerate() {
+                if !left.is_empty() && self.is_silent() {
+                    // What one call did not get, the others will not.
                     let reason = "not looked for: the store does not answer".to_owned();
-                    left.push(LeftBehind { user: "others of the last case".to_owned(), reason });
-                    break;
+                    left.push(LeftBehind { user: user.shown(), reason });
+                    continue;
                 }
+                let mut store = self.on(number);
+                store.cleaning = true;
+                removals.spawn(async move {
+                    let removed = store.remove(&user).await;
+                    removed.map_err(|reason| LeftBehind { user: user.shown(), reason })
+                });
+                if removals.len() >= REMOVALS {
+                    left.extend(removals.join_next().await.and_then(left_behind));
+                }
+            }
+            while let Some(removed) = removals.join_next().await {
+                left.extend(left_behind(removed));
             }
         }
         left
@@ -652,6 +679,18 @@ impl Subject {
     }
 }
 
+/// What came of a removal, where the user may still be there.
+fn left_behind(
+    removed: Result<Result<(), LeftBehind>, tokio::task::JoinError>,
+) -> Option<LeftBehind> {
+    match removed {
+        Ok(removed) => removed.err(),
+        Err(error) => {
+            Some(LeftBehind { user: "one of the last case".to_owned(), reason: error.to_string() })
+        }
+    }
+}
+
 /// What is known of a user who may be there.
 enum Known {
     Id(String),
@@ -659,6 +698,13 @@ enum Known {
 }
 
 impl Known {
+    fn shown(&self) -> String {
+        match self {
+            Self::Id(id) => format!("id {}", describe::text(id)),
+            Self::Address(address) => format!("email_address {}", describe::text(address)),
+        }
+    }
+
     /// Whether any store can look for it.
     fn is_plain(&self) -> bool {
         match self {
