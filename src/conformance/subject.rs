@@ -19,7 +19,10 @@ use http::Uri;
 use tokio::{sync::Barrier, task::JoinSet, time::Instant};
 use tonic::{Code, Request, Response, Status};
 
-use super::{case::Failure, describe};
+use super::{
+    case::Failure,
+    describe::{self, Whose},
+};
 use crate::{
     proto::{
         CreateUserRequest, DeleteUserRequest, GetUserByEmailAddressRequest, GetUserRequest,
@@ -52,6 +55,8 @@ const LONGEST_STATUS: usize = 300;
 pub(super) struct Answer<T> {
     pub(super) sent: String,
     pub(super) reply: Result<T, Refusal>,
+    /// Whose user it is, if there is one in it.
+    whose: Whose,
 }
 
 /// An answer that is no success.
@@ -127,17 +132,17 @@ pub(super) fn code(code: Code) -> &'static str {
 
 /// A success as the report shows it.
 pub(super) trait Shown {
-    fn shown(&self) -> String;
+    fn shown(&self, whose: Whose) -> String;
 }
 
 impl Shown for User {
-    fn shown(&self) -> String {
-        describe::user(self)
+    fn shown(&self, whose: Whose) -> String {
+        describe::user(self, whose)
     }
 }
 
 impl Shown for () {
-    fn shown(&self) -> String {
+    fn shown(&self, _: Whose) -> String {
         "OK".to_owned()
     }
 }
@@ -145,7 +150,7 @@ impl Shown for () {
 impl<T: Shown> Answer<T> {
     pub(super) fn came_back(&self) -> String {
         match &self.reply {
-            Ok(value) => value.shown(),
+            Ok(value) => value.shown(self.whose),
             Err(refusal) => refusal.text.clone(),
         }
     }
@@ -188,12 +193,32 @@ impl<T: Shown> Answer<T> {
 impl Answer<User> {
     /// That it is this user, in every member.
     pub(super) fn is_user(self, user: &User, expected: &str) -> Result<(), Failure> {
-        let sent = self.sent.clone();
+        self.is_like(|_| user.clone(), expected).map(|_| ())
+    }
+
+    /// That it is the user that `due` makes of it; gives that user.
+    pub(super) fn is_like(
+        self,
+        due: impl FnOnce(User) -> User,
+        expected: &str,
+    ) -> Result<User, Failure> {
+        let (sent, whose) = (self.sent.clone(), self.whose);
         let got = self.ok(expected)?;
-        match describe::difference(&got, user) {
-            None => Ok(()),
+        match describe::difference(&got, whose, &due(got.clone())) {
+            None => Ok(got),
             Some(difference) => Err(Failure::new(sent, difference, expected)),
         }
+    }
+
+    /// The same answer without the user.
+    pub(super) fn without_user(self) -> Answer<()> {
+        Answer::of_write(self.sent, self.reply)
+    }
+}
+
+impl Answer<()> {
+    fn of_write<T>(sent: String, reply: Result<T, Refusal>) -> Self {
+        Self { sent, reply: reply.map(|_| ()), whose: Whose::Unknown }
     }
 }
 
@@ -423,6 +448,14 @@ impl Subject {
         self.shared.silent.load(Ordering::Relaxed)
     }
 
+    fn answer(&self, sent: String, reply: Result<User, Refusal>) -> Answer<User> {
+        let whose = match &reply {
+            Ok(user) if self.is_ours(&user.email_address) => Whose::Ours,
+            _ => Whose::Unknown,
+        };
+        Answer { sent, reply, whose }
+    }
+
     pub(super) async fn create(&self, request: &CreateUserRequest) -> Answer<User> {
         // Before the call: whatever comes of it, the user may be there.
         self.made().addresses.insert(request.email_address.clone());
@@ -436,7 +469,7 @@ impl Subject {
         if let Ok(user) = &reply {
             self.made().ids.insert(user.id.clone());
         }
-        Answer { sent, reply }
+        self.answer(sent, reply)
     }
 
     pub(super) async fn get(&self, id: &str) -> Answer<User> {
@@ -446,7 +479,7 @@ impl Subject {
             .call(message, self.timeout(), |client, request| Box::pin(client.get_user(request)))
             .await;
         let reply = reply.and_then(|response| user_of(response.user));
-        Answer { sent: format!("GetUser {{ user_id: {} }}", describe::text(id)), reply }
+        self.answer(format!("GetUser {{ user_id: {} }}", describe::text(id)), reply)
     }
 
     pub(super) async fn find(&self, email_address: &str) -> Answer<User> {
@@ -461,7 +494,7 @@ impl Subject {
             .await;
         let reply = reply.and_then(|response| user_of(response.user));
         let address = describe::text(email_address);
-        Answer { sent: format!("GetUserByEmailAddress {{ email_address: {address} }}"), reply }
+        self.answer(format!("GetUserByEmailAddress {{ email_address: {address} }}"), reply)
     }
 
     pub(super) async fn update_email_address(
@@ -487,7 +520,7 @@ impl Subject {
                 Box::pin(client.update_user_email_address(request))
             })
             .await;
-        Answer { sent, reply: reply.map(|_| ()) }
+        Answer::of_write(sent, reply)
     }
 
     /// `new` has the hash, the algorithm and the salt.
@@ -511,7 +544,7 @@ impl Subject {
                 Box::pin(client.update_user_password_hash(request))
             })
             .await;
-        Answer { sent, reply: reply.map(|_| ()) }
+        Answer::of_write(sent, reply)
     }
 
     pub(super) async fn increment_sessions(&self, id: &str, counter: i32) -> Answer<()> {
@@ -539,7 +572,7 @@ impl Subject {
                 Box::pin(client.increment_user_sessions_counter(request))
             })
             .await;
-        Answer { sent, reply: reply.map(|_| ()) }
+        Answer::of_write(sent, reply)
     }
 
     pub(super) async fn delete(&self, id: &str) -> Answer<()> {
@@ -551,7 +584,7 @@ impl Subject {
             .call(message, self.timeout(), |client, request| Box::pin(client.delete_user(request)))
             .await;
         let sent = format!("DeleteUser {{ user_id: {} }}", describe::text(id));
-        Answer { sent, reply: reply.map(|_| ()) }
+        Answer::of_write(sent, reply)
     }
 
     /// A user of this run, as the store shows it.

@@ -1,10 +1,11 @@
 //! Values that stores are tempted to change: any bytes, none, many, and more than fit.
 
 use bytes::Bytes;
+use tonic::Code;
 
 use super::{
-    case::{Case, Checked, Failure},
-    describe, sections,
+    case::{Case, Checked},
+    sections,
     subject::Subject,
 };
 use crate::proto::{CreateUserRequest, User};
@@ -270,10 +271,9 @@ async fn nul_character(store: Subject) -> Checked {
     whole_or_refused(&store, &store.request(with_nul.as_str())).await?;
     let cut = with_nul.split('\0').next().unwrap_or_default();
     let answer = store.find(cut).await;
-    if let Ok(found) = &answer.reply {
-        let came_back = describe::user(found);
+    if answer.is(Code::Ok) {
         let expected = "nobody has the part of an email address before its NUL character";
-        return Err(Failure::new(answer.sent, came_back, expected).into());
+        return Err(answer.fails(expected).into());
     }
     let mut request = store.request(store.address("nul"));
     request.password_hash_algorithm_id = "argon2id\0.65536".to_owned();
