@@ -107,17 +107,10 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     block_on(async {
         let (first, second) = signals().map_err(Failure::failed)?;
         let mut signal = None;
-        let stop = async {
-            let code = first.await.unwrap_or_default();
-            signal = Some(code);
-            eprintln!("\nfaroe-sidecar: stopping; the users of this run are being deleted");
-        };
+        let stop = async { signal = Some(first.await.unwrap_or_default()) };
         let report = tokio::select! {
             report = conformance::run_until(&config, &selection, stop, progress) => report,
-            Ok(code) = second => {
-                eprintln!("faroe-sidecar: stopped at once; users of this run may still be there");
-                return Ok(ExitCode::from(code));
-            }
+            Ok(code) = second => return Ok(ExitCode::from(code)),
         };
         let report = match report {
             Ok(report) => report,
@@ -146,8 +139,12 @@ fn signals() -> io::Result<(oneshot::Receiver<u8>, oneshot::Receiver<u8>)> {
     let (first, first_comes) = oneshot::channel();
     let (second, second_comes) = oneshot::channel();
     tokio::spawn(async move {
-        for sender in [first, second] {
+        for (sender, said) in [
+            (first, "stopping: the users of this run are being deleted"),
+            (second, "stopped at once: users of this run may still be there"),
+        ] {
             if let Some(code) = signals.next().await {
+                eprintln!("\nfaroe-sidecar: {said}");
                 // Nobody listens at the end of a run.
                 let _ = sender.send(code);
             }

@@ -258,12 +258,13 @@ impl Run {
                     // It is never broken off: a call that is may still make a user.
                     let mut checking = check(self.store.clone());
                     let checked = tokio::select! {
-                        checked = &mut checking => checked,
+                        biased;
                         () = &mut stop => {
                             self.store.stop();
                             self.ended = Some(STOPPED);
                             checking.await
                         }
+                        checked = &mut checking => checked,
                     };
                     let outcome = match checked {
                         Ok(()) => Outcome::Passed,
