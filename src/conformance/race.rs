@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, HashSet};
 use tonic::Code;
 
 use super::{
+    answer::{Answer, Shown},
     case::{Case, Checked, Failure},
     sections,
-    subject::{Answer, Shown, Subject, at_once},
+    subject::{Subject, at_once},
     update::Update,
 };
 use crate::proto::User;

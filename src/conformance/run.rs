@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use super::{
     case::{Case, Check, Level, NotPassed, Outcome},
     cases,
+    cleanup::LeftBehind,
     selection::Selection,
-    subject::{LeftBehind, Silence, Subject},
+    subject::{Silence, Subject},
 };
 use crate::{store::remote, tls::ClientMaterial};
 

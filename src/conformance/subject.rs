@@ -2,8 +2,8 @@
 //! that a case has made there.
 //!
 //! A store may hold real users, and may be as wrong as it likes. So every email address that is
-//! sent has the random mark of this run in it, and no user is changed or deleted before the store
-//! has said that the user's email address has it too.
+//! sent has the random mark of this run in it, and no call that changes something names an ID before
+//! the store has said that its user has such an address too, or that nobody has the ID.
 
 use std::{
     collections::BTreeSet,
@@ -19,18 +19,11 @@ use http::Uri;
 use tokio::{sync::Barrier, task::JoinSet, time::Instant};
 use tonic::{Code, Request, Response, Status};
 
-use super::{
-    case::Failure,
-    describe::{self, Whose},
-};
+use super::{answer::Refusal, case::Failure};
 use crate::{
-    proto::{
-        CreateUserRequest, DeleteUserRequest, GetUserByEmailAddressRequest, GetUserRequest,
-        IncrementUserSessionsCounterRequest, UpdateUserEmailAddressRequest,
-        UpdateUserPasswordHashRequest, User, user_store_client::UserStoreClient,
-    },
+    proto::{CreateUserRequest, User, user_store_client::UserStoreClient},
     store::{
-        Deadline, InvalidUrl, MAX_MESSAGE, NotReached, Unanswered,
+        Deadline, InvalidUrl, MAX_MESSAGE,
         remote::{self, Balancer},
     },
 };
@@ -45,183 +38,6 @@ const ATTEMPTS: usize = 50;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// How many users are deleted at once when a case has ended.
-const REMOVALS: usize = 8;
-
-/// What the answers of a store say of itself in a report at the most, in characters.
-const LONGEST_STATUS: usize = 300;
-
-/// What a store answered.
-pub(super) struct Answer<T> {
-    pub(super) sent: String,
-    pub(super) reply: Result<T, Refusal>,
-    /// Whose user it is, if there is one in it.
-    whose: Whose,
-}
-
-/// An answer that is no success.
-#[derive(Debug, Clone)]
-pub(super) struct Refusal {
-    /// The status of the answer; none where there was no answer, or one without the user in it.
-    pub(super) code: Option<Code>,
-    /// For the report.
-    pub(super) text: String,
-    /// What the store said to its code.
-    pub(super) message: String,
-    /// Whether the call certainly never got there.
-    not_reached: bool,
-}
-
-impl Refusal {
-    fn new(status: &Status) -> Self {
-        if NotReached::of_status(status).is_some() {
-            let text = format!("no connection: {}", status_source(status));
-            return Self { not_reached: true, ..Self::unanswered(text) };
-        }
-        if let Some(reason) = Unanswered::of_status(status) {
-            return Self::unanswered(format!("no answer: {reason}"));
-        }
-        let message: String = status.message().chars().take(LONGEST_STATUS).collect();
-        Self {
-            code: Some(status.code()),
-            text: format!("{} {message:?}", code(status.code())),
-            message: status.message().to_owned(),
-            not_reached: false,
-        }
-    }
-
-    fn unanswered(text: impl Into<String>) -> Self {
-        Self { code: None, text: text.into(), message: String::new(), not_reached: false }
-    }
-
-    /// Whether it says of a value that it cannot be stored: any code but the three that mean
-    /// something else.
-    pub(super) fn is_an_error(&self) -> bool {
-        self.code.is_some_and(|code| {
-            !matches!(code, Code::AlreadyExists | Code::NotFound | Code::Aborted)
-        })
-    }
-}
-
-fn status_source(status: &Status) -> String {
-    std::error::Error::source(status).map_or_else(String::new, ToString::to_string)
-}
-
-/// A code as gRPC's documentation writes it.
-pub(super) fn code(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
-/// A success as the report shows it.
-pub(super) trait Shown {
-    fn shown(&self, whose: Whose) -> String;
-}
-
-impl Shown for User {
-    fn shown(&self, whose: Whose) -> String {
-        describe::user(self, whose)
-    }
-}
-
-impl Shown for () {
-    fn shown(&self, _: Whose) -> String {
-        "OK".to_owned()
-    }
-}
-
-impl<T: Shown> Answer<T> {
-    pub(super) fn came_back(&self) -> String {
-        match &self.reply {
-            Ok(value) => value.shown(self.whose),
-            Err(refusal) => refusal.text.clone(),
-        }
-    }
-
-    /// The code of the answer, or that there was none.
-    pub(super) fn outcome(&self) -> &'static str {
-        match &self.reply {
-            Ok(_) => "OK",
-            Err(Refusal { code: Some(number), .. }) => code(*number),
-            Err(Refusal { code: None, .. }) => "no answer",
-        }
-    }
-
-    pub(super) fn is(&self, wanted: Code) -> bool {
-        match &self.reply {
-            Ok(_) => wanted == Code::Ok,
-            Err(refusal) => refusal.code == Some(wanted),
-        }
-    }
-
-    /// What was answered is not what the contract says.
-    pub(super) fn fails(&self, expected: impl Into<String>) -> Failure {
-        Failure::new(self.sent.clone(), self.came_back(), expected)
-    }
-
-    /// The value of a success.
-    pub(super) fn ok(self, expected: &str) -> Result<T, Failure> {
-        match self.reply {
-            Ok(value) => Ok(value),
-            Err(refusal) => Err(Failure::new(self.sent, refusal.text, expected)),
-        }
-    }
-
-    /// That it has this code.
-    pub(super) fn is_refused(&self, with: Code, expected: &str) -> Result<(), Failure> {
-        if self.is(with) { Ok(()) } else { Err(self.fails(format!("{}: {expected}", code(with)))) }
-    }
-}
-
-impl Answer<User> {
-    /// That it is this user, in every member.
-    pub(super) fn is_user(self, user: &User, expected: &str) -> Result<(), Failure> {
-        self.is_like(|_| user.clone(), expected).map(|_| ())
-    }
-
-    /// That it is the user that `due` makes of it; gives that user.
-    pub(super) fn is_like(
-        self,
-        due: impl FnOnce(User) -> User,
-        expected: &str,
-    ) -> Result<User, Failure> {
-        let (sent, whose) = (self.sent.clone(), self.whose);
-        let got = self.ok(expected)?;
-        match describe::difference(&got, whose, &due(got.clone())) {
-            None => Ok(got),
-            Some(difference) => Err(Failure::new(sent, difference, expected)),
-        }
-    }
-
-    /// The same answer without the user.
-    pub(super) fn without_user(self) -> Answer<()> {
-        Answer::of_write(self.sent, self.reply)
-    }
-}
-
-impl Answer<()> {
-    fn of_write<T>(sent: String, reply: Result<T, Refusal>) -> Self {
-        Self { sent, reply: reply.map(|_| ()), whose: Whose::Unknown }
-    }
-}
-
 /// Why there is no answer at all.
 pub(super) enum Silence {
     /// No call got there; the text says what stood in the way.
@@ -230,20 +46,11 @@ pub(super) enum Silence {
     Unanswered,
 }
 
-/// A user that could not be deleted again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeftBehind {
-    /// The user's ID or email address, as far as it is known.
-    pub user: String,
-    /// What stood in the way.
-    pub reason: String,
-}
-
+/// What the store may have of the case that is running.
 #[derive(Default)]
-struct Made {
-    ids: BTreeSet<String>,
-    addresses: BTreeSet<String>,
+pub(super) struct Made {
+    pub(super) ids: BTreeSet<String>,
+    pub(super) addresses: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -327,8 +134,18 @@ impl Subject {
         self.shared.connections.get(self.connection)
     }
 
-    fn made(&self) -> MutexGuard<'_, Made> {
+    pub(super) fn made(&self) -> MutexGuard<'_, Made> {
         self.shared.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the case that has ended has made; the next one starts with nothing.
+    pub(super) fn take_made(&self) -> Made {
+        std::mem::take(&mut *self.made())
+    }
+
+    /// The same store for calls that clean up, which are made after a stop too.
+    pub(super) fn cleaning(self) -> Self {
+        Self { cleaning: true, ..self }
     }
 
     fn number(&self) -> usize {
@@ -336,7 +153,7 @@ impl Subject {
     }
 
     /// An invocation ID in the form of the sidecar's, no two alike.
-    fn invocation_id(&self) -> String {
+    pub(super) fn invocation_id(&self) -> String {
         const ALPHABET: &[u8; 32] = b"abcdefghjkmnopqrstuvwxyz23456789";
         let mut number = self.number();
         let mut id: String = self.shared.mark.chars().take(16).collect();
@@ -384,7 +201,7 @@ impl Subject {
     }
 
     /// Makes a call, again for as long as a transient conflict keeps it from anything.
-    async fn call<Q: Clone, R>(
+    pub(super) async fn call<Q: Clone, R>(
         &self,
         message: Q,
         limit: Duration,
@@ -448,145 +265,6 @@ impl Subject {
         self.shared.silent.load(Ordering::Relaxed)
     }
 
-    fn answer(&self, sent: String, reply: Result<User, Refusal>) -> Answer<User> {
-        let whose = match &reply {
-            Ok(user) if self.is_ours(&user.email_address) => Whose::Ours,
-            _ => Whose::Unknown,
-        };
-        Answer { sent, reply, whose }
-    }
-
-    pub(super) async fn create(&self, request: &CreateUserRequest) -> Answer<User> {
-        // Before the call: whatever comes of it, the user may be there.
-        self.made().addresses.insert(request.email_address.clone());
-        let sent = describe::create(request);
-        let reply = self
-            .call(request.clone(), self.timeout(), |client, request| {
-                Box::pin(client.create_user(request))
-            })
-            .await;
-        let reply = reply.and_then(|response| user_of(response.user));
-        if let Ok(user) = &reply {
-            self.made().ids.insert(user.id.clone());
-        }
-        self.answer(sent, reply)
-    }
-
-    pub(super) async fn get(&self, id: &str) -> Answer<User> {
-        let message =
-            GetUserRequest { action_invocation_id: self.invocation_id(), user_id: id.to_owned() };
-        let reply = self
-            .call(message, self.timeout(), |client, request| Box::pin(client.get_user(request)))
-            .await;
-        let reply = reply.and_then(|response| user_of(response.user));
-        self.answer(format!("GetUser {{ user_id: {} }}", describe::text(id)), reply)
-    }
-
-    pub(super) async fn find(&self, email_address: &str) -> Answer<User> {
-        let message = GetUserByEmailAddressRequest {
-            action_invocation_id: self.invocation_id(),
-            email_address: email_address.to_owned(),
-        };
-        let reply = self
-            .call(message, self.timeout(), |client, request| {
-                Box::pin(client.get_user_by_email_address(request))
-            })
-            .await;
-        let reply = reply.and_then(|response| user_of(response.user));
-        let address = describe::text(email_address);
-        self.answer(format!("GetUserByEmailAddress {{ email_address: {address} }}"), reply)
-    }
-
-    pub(super) async fn update_email_address(
-        &self,
-        id: &str,
-        email_address: &str,
-        counter: i32,
-    ) -> Answer<()> {
-        self.made().addresses.insert(email_address.to_owned());
-        let message = UpdateUserEmailAddressRequest {
-            action_invocation_id: self.invocation_id(),
-            user_id: id.to_owned(),
-            email_address: email_address.to_owned(),
-            user_email_address_counter: counter,
-        };
-        let sent = format!(
-            "UpdateUserEmailAddress {{ user_id: {}, email_address: {}, user_email_address_counter: {counter} }}",
-            describe::text(id),
-            describe::text(email_address)
-        );
-        let reply = self
-            .call(message, self.timeout(), |client, request| {
-                Box::pin(client.update_user_email_address(request))
-            })
-            .await;
-        Answer::of_write(sent, reply)
-    }
-
-    /// `new` has the hash, the algorithm and the salt.
-    pub(super) async fn update_password_hash(
-        &self,
-        id: &str,
-        new: &CreateUserRequest,
-        counter: i32,
-    ) -> Answer<()> {
-        let message = UpdateUserPasswordHashRequest {
-            action_invocation_id: self.invocation_id(),
-            user_id: id.to_owned(),
-            password_hash: new.password_hash.clone(),
-            password_hash_algorithm_id: new.password_hash_algorithm_id.clone(),
-            password_salt: new.password_salt.clone(),
-            user_password_hash_counter: counter,
-        };
-        let sent = describe::update_password_hash(&message);
-        let reply = self
-            .call(message, self.timeout(), |client, request| {
-                Box::pin(client.update_user_password_hash(request))
-            })
-            .await;
-        Answer::of_write(sent, reply)
-    }
-
-    pub(super) async fn increment_sessions(&self, id: &str, counter: i32) -> Answer<()> {
-        self.increment_sessions_within(id, counter, self.timeout()).await
-    }
-
-    /// The same, given up after another time than usual.
-    pub(super) async fn increment_sessions_within(
-        &self,
-        id: &str,
-        counter: i32,
-        limit: Duration,
-    ) -> Answer<()> {
-        let message = IncrementUserSessionsCounterRequest {
-            action_invocation_id: self.invocation_id(),
-            user_id: id.to_owned(),
-            user_sessions_counter: counter,
-        };
-        let sent = format!(
-            "IncrementUserSessionsCounter {{ user_id: {}, user_sessions_counter: {counter} }}",
-            describe::text(id)
-        );
-        let reply = self
-            .call(message, limit, |client, request| {
-                Box::pin(client.increment_user_sessions_counter(request))
-            })
-            .await;
-        Answer::of_write(sent, reply)
-    }
-
-    pub(super) async fn delete(&self, id: &str) -> Answer<()> {
-        let message = DeleteUserRequest {
-            action_invocation_id: self.invocation_id(),
-            user_id: id.to_owned(),
-        };
-        let reply = self
-            .call(message, self.timeout(), |client, request| Box::pin(client.delete_user(request)))
-            .await;
-        let sent = format!("DeleteUser {{ user_id: {} }}", describe::text(id));
-        Answer::of_write(sent, reply)
-    }
-
     /// A user of this run, as the store shows it.
     pub(super) async fn user(&self) -> Result<User, Failure> {
         let request = self.request(self.address("user"));
@@ -638,113 +316,6 @@ impl Subject {
     pub(super) async fn is_free(&self, email_address: &str) -> Result<(), Failure> {
         self.find(email_address).await.is_refused(Code::NotFound, "nobody has this email address")
     }
-
-    /// Deletes the users of the case that has ended, whatever came of it, and gives those who may
-    /// still be there.
-    pub(super) async fn clean_up(&self) -> Vec<LeftBehind> {
-        let Made { ids, addresses } = std::mem::take(&mut *self.made());
-        let mut left = Vec::new();
-        // Those first that are known by their ID: most addresses find nobody then.
-        for known in [
-            ids.into_iter().map(Known::Id).collect::<Vec<_>>(),
-            addresses.into_iter().map(Known::Address).collect(),
-        ] {
-            let mut removals = JoinSet::new();
-            for (number, user) in known.into_iter().enumerate() {
-                if !left.is_empty() && self.is_silent() {
-                    // What one call did not get, the others will not.
-                    let reason = "not looked for: the store does not answer".to_owned();
-                    left.push(LeftBehind { user: user.shown(), reason });
-                    continue;
-                }
-                let mut store = self.on(number);
-                store.cleaning = true;
-                removals.spawn(async move {
-                    let removed = store.remove(&user).await;
-                    removed.map_err(|reason| LeftBehind { user: user.shown(), reason })
-                });
-                if removals.len() >= REMOVALS {
-                    left.extend(removals.join_next().await.and_then(left_behind));
-                }
-            }
-            while let Some(removed) = removals.join_next().await {
-                left.extend(left_behind(removed));
-            }
-        }
-        left
-    }
-
-    /// Deletes a user of this run, if there.
-    async fn remove(&self, user: &Known) -> Result<(), String> {
-        let mut reason = String::new();
-        for _ in 0..3 {
-            let answer = match user {
-                Known::Id(id) => self.get(id).await,
-                Known::Address(address) => self.find(address).await,
-            };
-            let found = match answer.reply {
-                Ok(found) if self.is_ours(&found.email_address) => found,
-                // Somebody else's, or nobody's: not to be touched.
-                Ok(_) => return Ok(()),
-                Err(Refusal { code: Some(Code::NotFound), .. }) => return Ok(()),
-                // A value that cannot be stored may be none to look for either.
-                Err(refusal) if refusal.is_an_error() && !user.is_plain() => return Ok(()),
-                Err(refusal) => {
-                    reason = format!("{}: {}", answer.sent, refusal.text);
-                    if self.is_silent() {
-                        break;
-                    }
-                    continue;
-                }
-            };
-            let answer = self.delete(&found.id).await;
-            reason = match answer.reply {
-                Ok(()) => format!("{}: OK, and the user is still there", answer.sent),
-                Err(refusal) => format!("{}: {}", answer.sent, refusal.text),
-            };
-        }
-        // The last deletion may have worked.
-        let answer = match user {
-            Known::Id(id) => self.get(id).await,
-            Known::Address(address) => self.find(address).await,
-        };
-        if answer.is(Code::NotFound) { Ok(()) } else { Err(reason) }
-    }
-}
-
-/// What came of a removal, where the user may still be there.
-fn left_behind(
-    removed: Result<Result<(), LeftBehind>, tokio::task::JoinError>,
-) -> Option<LeftBehind> {
-    match removed {
-        Ok(removed) => removed.err(),
-        Err(error) => {
-            Some(LeftBehind { user: "one of the last case".to_owned(), reason: error.to_string() })
-        }
-    }
-}
-
-/// What is known of a user who may be there.
-enum Known {
-    Id(String),
-    Address(String),
-}
-
-impl Known {
-    fn shown(&self) -> String {
-        match self {
-            Self::Id(id) => format!("id {}", describe::text(id)),
-            Self::Address(address) => format!("email_address {}", describe::text(address)),
-        }
-    }
-
-    /// Whether any store can look for it.
-    fn is_plain(&self) -> bool {
-        match self {
-            Self::Id(_) => true,
-            Self::Address(address) => address.len() <= 320 && !address.contains('\0'),
-        }
-    }
 }
 
 /// A method of the client.
@@ -753,10 +324,6 @@ type Method<Q, R> =
         &'a mut UserStoreClient<Balancer>,
         Request<Q>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<R>, Status>> + Send + 'a>>;
-
-fn user_of(user: Option<User>) -> Result<User, Refusal> {
-    user.ok_or_else(|| Refusal::unanswered("OK without a user in it"))
-}
 
 /// Makes calls at the same time, on all connections in turn, and gives the answers in the order of
 /// the calls.

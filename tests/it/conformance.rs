@@ -134,10 +134,12 @@ async fn the_bundled_store_conforms_and_keeps_its_users(kind: Kind) {
     assert_eq!(
         with(&report, "not_checkable"),
         [
+            "lookup.outage-is-not-not-found",
             "email.empty",
             "counters.at-maximum",
             "counters.disabled",
-            "consistency.writes-are-durable"
+            "consistency.writes-are-durable",
+            "protocol.stops-at-the-deadline",
         ]
     );
     for outcome in ["not_present", "not_run", "skipped"] {
