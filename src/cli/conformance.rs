@@ -167,7 +167,7 @@ fn list(selection: &Selection, format: Format) -> Result<ExitCode, Failure> {
     for case in conformance::cases().filter(|case| selection.takes(case)) {
         let note = case.why_not_checkable().map(|why| format!(" (not checkable: {why})"));
         print_line(&format!(
-            "{:<46} {:<6} {} [{}]{}",
+            "{:<52} {:<6} {} [{}]{}",
             case.id,
             case.level,
             case.demand,

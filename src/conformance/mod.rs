@@ -40,7 +40,7 @@ mod values;
 pub use self::{
     case::{Case, Failure, Level, Outcome},
     cleanup::LeftBehind,
-    run::{Config, Event, NotReached, Report, Result, run, run_until},
+    run::{CaseResult, Config, Event, NotReached, Report, run, run_until},
     selection::{Selection, UnknownCase},
 };
 

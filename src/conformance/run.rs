@@ -56,7 +56,7 @@ pub struct NotReached(String);
 /// What came of one case.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Result {
+pub struct CaseResult {
     /// The case.
     pub case: &'static Case,
     /// What came of it.
@@ -74,7 +74,7 @@ pub struct Report {
     /// In every email address of the run, and in no other.
     pub mark: String,
     /// One for each case, those that did not run included.
-    pub results: Vec<Result>,
+    pub results: Vec<CaseResult>,
     /// Users of the run who may still be there.
     pub left_behind: Vec<LeftBehind>,
     /// Whether the run was stopped before its end.
@@ -87,7 +87,7 @@ impl Report {
     /// Whether every MUST that ran passed, the run came to its end, and no user is left behind.
     /// Skipped cases do not count: [`Report::is_complete`] tells whether there were any.
     pub fn conforms(&self) -> bool {
-        let broken = |result: &Result| {
+        let broken = |result: &CaseResult| {
             result.case.level == Level::Must
                 && matches!(result.outcome, Outcome::Failed(_) | Outcome::NotRun(_))
         };
@@ -120,7 +120,7 @@ pub enum Event<'a> {
         of: usize,
     },
     /// It has ended.
-    Ended(&'a Result),
+    Ended(&'a CaseResult),
 }
 
 /// Runs the cases of a selection.
@@ -128,10 +128,7 @@ pub enum Event<'a> {
 /// # Errors
 ///
 /// If the store could not be reached: nothing was done to it.
-pub async fn run(
-    config: &Config,
-    selection: &Selection,
-) -> std::result::Result<Report, NotReached> {
+pub async fn run(config: &Config, selection: &Selection) -> Result<Report, NotReached> {
     run_until(config, selection, std::future::pending(), |_| {}).await
 }
 
@@ -146,7 +143,7 @@ pub async fn run_until(
     selection: &Selection,
     stop: impl Future<Output = ()>,
     mut tell: impl FnMut(Event<'_>),
-) -> std::result::Result<Report, NotReached> {
+) -> Result<Report, NotReached> {
     let began = Instant::now();
     // The sender may go: the material does not change.
     let tls = config.tls.clone().map(|material| watch::channel(material).1);
@@ -195,7 +192,7 @@ fn is_checkable(case: &Case) -> bool {
 }
 
 /// 16 characters in every email address of a run, in lower case, with 80 bits of chance.
-fn mark() -> std::result::Result<String, getrandom::Error> {
+fn mark() -> Result<String, getrandom::Error> {
     const ALPHABET: &[u8; 32] = b"abcdefghjkmnopqrstuvwxyz23456789";
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
@@ -210,7 +207,7 @@ fn not_begun(
     why: &'static str,
     began: Instant,
 ) -> Report {
-    let results = cases().map(|case| Result {
+    let results = cases().map(|case| CaseResult {
         case,
         outcome: match case.why_not_checkable() {
             _ if !selection.takes(case) => Outcome::Skipped,
@@ -245,7 +242,7 @@ impl Run {
         selection: &Selection,
         mut stop: impl Future<Output = ()> + Unpin,
         tell: &mut impl FnMut(Event<'_>),
-    ) -> Result {
+    ) -> CaseResult {
         let began = Instant::now();
         let outcome = match case.check {
             _ if !selection.takes(case) => Outcome::Skipped,
@@ -281,7 +278,7 @@ impl Run {
                 }
             }
         };
-        Result { case, outcome, took: began.elapsed() }
+        CaseResult { case, outcome, took: began.elapsed() }
     }
 
     async fn clean_up(&mut self) {

@@ -557,7 +557,7 @@ async fn the_library_runs_in_a_test_of_ones_own() {
     let only = selection("create.taken-email-address");
     let report = conformance::run(&Config::new(url.parse().unwrap()), &only).await.unwrap();
     assert!(!report.conforms());
-    let failed = |result: &&conformance::Result| matches!(result.outcome, Outcome::Failed(_));
+    let failed = |result: &&conformance::CaseResult| matches!(result.outcome, Outcome::Failed(_));
     assert_eq!(report.results.iter().filter(failed).count(), 1);
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CLEANED_UP, Report, Result, Standing, Why, members, standing};
+use super::{CLEANED_UP, CaseResult, Report, Standing, Why, members, standing};
 
 /// One `testsuite`, in which each case is a `testcase`, and the deletion of the run's users one
 /// more.
@@ -66,7 +66,7 @@ pub fn junit(report: &Report) -> String {
     )
 }
 
-fn failure_text(result: &Result, failure: &super::Failure) -> String {
+fn failure_text(result: &CaseResult, failure: &super::Failure) -> String {
     let lines = members(result, failure).map(|(name, value)| format!("{name}: {value}"));
     lines.join("\n")
 }

@@ -15,7 +15,7 @@ pub use self::{
     tap::tap,
     text::text,
 };
-use super::{Failure, Level, Outcome, Report, Result};
+use super::{CaseResult, Failure, Level, Outcome, Report};
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,7 +39,7 @@ pub struct UnknownFormat;
 impl FromStr for Format {
     type Err = UnknownFormat;
 
-    fn from_str(name: &str) -> std::result::Result<Self, UnknownFormat> {
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
         match name {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
@@ -76,7 +76,7 @@ enum Why<'a> {
     NotRun(&'static str),
 }
 
-fn standing(result: &Result) -> Standing<'_> {
+fn standing(result: &CaseResult) -> Standing<'_> {
     let bad = |why| match result.case.level {
         Level::Must => Standing::Bad(why),
         Level::Should => Standing::Tolerated(why),
@@ -94,7 +94,7 @@ fn standing(result: &Result) -> Standing<'_> {
 }
 
 /// The members of a failure with their names, in the order in which they are read.
-fn members(result: &Result, failure: &Failure) -> [(&'static str, String); 6] {
+fn members(result: &CaseResult, failure: &Failure) -> [(&'static str, String); 6] {
     [
         ("demanded", result.case.demand.to_owned()),
         ("sent", failure.sent.clone()),
@@ -119,15 +119,15 @@ mod tests {
         cases().find(|case| case.id == id).unwrap()
     }
 
-    fn result(id: &str, outcome: Outcome) -> Result {
-        Result { case: case(id), outcome, took: Duration::from_millis(1234) }
+    fn result(id: &str, outcome: Outcome) -> CaseResult {
+        CaseResult { case: case(id), outcome, took: Duration::from_millis(1234) }
     }
 
     fn failure() -> Outcome {
         Outcome::Failed(Failure::new("Call { a: \"<&'\" }", "\u{1} ]]> # x\ny", "\"b\" \\ c"))
     }
 
-    fn report(results: Vec<Result>) -> Report {
+    fn report(results: Vec<CaseResult>) -> Report {
         Report {
             store: "grpc://127.0.0.1:1".to_owned(),
             mark: "abc".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CLEANED_UP, Report, Result, Standing, Why, members, standing};
+use super::{CLEANED_UP, CaseResult, Report, Standing, Why, members, standing};
 
 /// A test point for each case, and one more for the deletion of the run's users.
 pub fn tap(report: &Report) -> String {
@@ -40,7 +40,7 @@ pub fn tap(report: &Report) -> String {
     text
 }
 
-fn push_why(text: &mut String, result: &Result, why: &Why<'_>) {
+fn push_why(text: &mut String, result: &CaseResult, why: &Why<'_>) {
     let level = ("level", result.case.level.to_string());
     match why {
         Why::Failed(failure) => {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Failure, Level, Outcome, Report, Result, members};
+use super::{CaseResult, Failure, Level, Outcome, Report, members};
 
 /// What failed, with what was sent, what came back and what to do; what did not run; the verdict
 /// last.
@@ -46,7 +46,7 @@ pub fn text(report: &Report) -> String {
     text
 }
 
-fn push_failure(text: &mut String, result: &Result, failure: &Failure) {
+fn push_failure(text: &mut String, result: &CaseResult, failure: &Failure) {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "FAILED {} ({})", result.case.id, result.case.level);
     for (name, value) in members(result, failure) {
@@ -81,7 +81,8 @@ fn push_list<'a>(
 /// The verdict: how many cases of which outcome, and what it means.
 fn verdict(report: &Report) -> String {
     let count = |level, wanted: &str| {
-        let of = |result: &&Result| result.case.level == level && result.outcome.as_str() == wanted;
+        let of =
+            |result: &&CaseResult| result.case.level == level && result.outcome.as_str() == wanted;
         report.results.iter().filter(of).count()
     };
     let mut lines = String::new();
