@@ -19,6 +19,7 @@ mod certificates;
 mod clock;
 mod concurrency;
 mod conflicts;
+mod conformance;
 mod counters;
 mod database_tls;
 mod descriptors;
