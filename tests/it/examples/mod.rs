@@ -2,6 +2,8 @@
 //! README says, judged by `faroe-sidecar conformance`, and used with the sidecar in front.
 
 mod go;
+mod python;
+mod rust;
 
 use std::{
     fs,
