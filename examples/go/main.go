@@ -52,9 +52,10 @@ func run() error {
 	}
 	defer db.Close()
 	// Calls beyond this wait for a connection until their deadline. The pool
-	// keeps them all: opening one costs more than most calls.
+	// keeps them all for a while: opening one costs more than most calls.
 	db.SetMaxOpenConns(10)
 	db.SetMaxIdleConns(10)
+	db.SetConnMaxIdleTime(5 * time.Minute)
 	if _, err := db.ExecContext(stop, schema); err != nil {
 		return fmt.Errorf("create the table users: %w", err)
 	}

@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/grpc/codes"
@@ -157,8 +159,9 @@ func failure(ctx context.Context, err error) error {
 		return status.Errorf(codes.Internal, "PostgreSQL %s", failed.Code)
 	}
 	var unreachable *pgconn.ConnectError
-	if errors.As(err, &unreachable) {
-		slog.Error("no connection to the database", "error", unreachable)
+	var network net.Error
+	if errors.As(err, &unreachable) || errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) {
+		slog.Error("no connection to the database", "error", err)
 		return status.Error(codes.Internal, "no connection to the database")
 	}
 	slog.Error("statement failed", "type", fmt.Sprintf("%T", err))
