@@ -1,13 +1,21 @@
 //! `conformance`: whether a gRPC `UserStore` keeps the contract.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tokio_stream::{StreamExt as _, wrappers::SignalStream};
 
 use super::{Failure, block_on, options::duration, print_line};
 use crate::{
-    conformance::{self, Case, Config, Event, Outcome, Selection},
+    conformance::{
+        self, Case, Config, Event, Outcome, Selection,
+        report::{self, Format},
+    },
     store,
     tls::{self, ClientFiles, ClientMaterial, IdentityFiles},
 };
@@ -29,6 +37,9 @@ pub(super) struct Options {
     /// Leave these cases or groups out; the verdict names them
     #[arg(long, value_name = "CASE", value_delimiter = ',')]
     skip: Vec<String>,
+    /// How the report is written, to standard output: text, json, junit or tap
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
     /// Time for each call
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
@@ -90,28 +101,73 @@ impl Options {
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     let selection = options.selection().map_err(Failure::Usage)?;
     if options.list {
-        return list(&selection);
+        return list(&selection, options.format);
     }
     let config = options.resolve().map_err(Failure::Usage)?;
     block_on(async {
-        let report = conformance::run_until(&config, &selection, std::future::pending(), progress);
-        let report = match report.await {
+        let (first, second) = signals().map_err(Failure::failed)?;
+        let mut signal = None;
+        let stop = async { signal = Some(first.await.unwrap_or_default()) };
+        let report = tokio::select! {
+            report = conformance::run_until(&config, &selection, stop, progress) => report,
+            Ok(code) = second => return Ok(ExitCode::from(code)),
+        };
+        let report = match report {
             Ok(report) => report,
             Err(error) => {
                 eprintln!("faroe-sidecar: {} could not be reached: {error}", config.url);
                 return Ok(ExitCode::from(NOT_REACHED));
             }
         };
-        print_line(conformance::report::text(&report).trim_end())?;
-        Ok(if report.conforms() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        print_line(report::write(&report, options.format).trim_end())?;
+        Ok(match signal {
+            Some(code) => ExitCode::from(code),
+            None if report.conforms() => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
+        })
     })
 }
 
-fn list(selection: &Selection) -> Result<ExitCode, Failure> {
+/// The first and the second signal that ends the run, as the exit code that is usual for it: 128
+/// and its number.
+fn signals() -> io::Result<(oneshot::Receiver<u8>, oneshot::Receiver<u8>)> {
+    let of = |kind: SignalKind, number: u8| {
+        io::Result::Ok(SignalStream::new(signal(kind)?).map(move |()| 128 + number))
+    };
+    let stop = of(SignalKind::terminate(), 15)?.merge(of(SignalKind::interrupt(), 2)?);
+    let mut signals = stop.merge(of(SignalKind::hangup(), 1)?);
+    let (first, first_comes) = oneshot::channel();
+    let (second, second_comes) = oneshot::channel();
+    tokio::spawn(async move {
+        for (sender, said) in [
+            (first, "stopping: the users of this run are being deleted"),
+            (second, "stopped at once: users of this run may still be there"),
+        ] {
+            if let Some(code) = signals.next().await {
+                eprintln!("\nfaroe-sidecar: {said}");
+                // Nobody listens at the end of a run.
+                let _ = sender.send(code);
+            }
+        }
+    });
+    Ok((first_comes, second_comes))
+}
+
+fn list(selection: &Selection, format: Format) -> Result<ExitCode, Failure> {
+    match format {
+        Format::Text => {}
+        Format::Json => {
+            print_line(report::json_list(|case| selection.takes(case)).trim_end())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Format::Junit | Format::Tap => {
+            return Err(Failure::Usage(anyhow!("--list: --format is text or json")));
+        }
+    }
     for case in conformance::cases().filter(|case| selection.takes(case)) {
         let note = case.why_not_checkable().map(|why| format!(" (not checkable: {why})"));
         print_line(&format!(
-            "{:<46} {:<6} {} [{}]{}",
+            "{:<52} {:<6} {} [{}]{}",
             case.id,
             case.level,
             case.demand,
@@ -125,15 +181,14 @@ fn list(selection: &Selection) -> Result<ExitCode, Failure> {
 /// A line for each case that runs, to standard error.
 fn progress(event: Event<'_>) {
     match event {
+        Event::Reached(mark) => eprintln!("the email addresses of this run have {mark} in them"),
         Event::Started { case, number, of } => eprint!("[{number}/{of}] {} … ", case.id),
-        Event::Ended(result)
-            if matches!(
-                result.outcome,
-                Outcome::Passed | Outcome::Failed(_) | Outcome::NotPresent(_)
-            ) =>
-        {
-            eprintln!("{} ({} ms)", result.outcome.as_str(), result.took.as_millis());
-        }
-        Event::Ended(_) => {}
+        Event::Ended(result) => match &result.outcome {
+            Outcome::Passed | Outcome::Failed(_) | Outcome::NotPresent(_) => {
+                eprintln!("{} ({} ms)", result.outcome.as_str(), result.took.as_millis());
+            }
+            // They were not started, or the line of the signal stands there already.
+            _ => {}
+        },
     }
 }

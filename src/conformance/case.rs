@@ -69,13 +69,14 @@ impl Case {
 
     /// An obligation that holds and that no call can show to be kept.
     pub(super) const fn not_checkable(
+        level: Level,
         id: &'static str,
         demand: &'static str,
         section: &'static str,
         why: &'static str,
         hint: &'static str,
     ) -> Self {
-        Self { id, level: Level::Must, demand, section, hint, check: Check::NotCheckable(why) }
+        Self { id, level, demand, section, hint, check: Check::NotCheckable(why) }
     }
 
     /// What `id` has before its dot.

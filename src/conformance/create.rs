@@ -81,60 +81,41 @@ const CREATED: &str = "a user with an email address that nobody has is created";
 
 async fn returns_what_was_sent(store: Subject) -> Checked {
     let request = store.request(store.address("new"));
-    let answer = store.create(&request).await;
-    let sent = answer.sent.clone();
-    let user = answer.ok(CREATED)?;
-    let due = User {
-        email_address: request.email_address,
-        password_hash: request.password_hash,
-        password_hash_algorithm_id: request.password_hash_algorithm_id,
-        password_salt: request.password_salt,
-        ..user.clone()
+    let due = |user| User {
+        email_address: request.email_address.clone(),
+        password_hash: request.password_hash.clone(),
+        password_hash_algorithm_id: request.password_hash_algorithm_id.clone(),
+        password_salt: request.password_salt.clone(),
+        ..user
     };
-    match describe::difference(&user, &due) {
-        None => Ok(()),
-        Some(difference) => Err(Failure::new(
-            sent,
-            difference,
-            "the user answered has the values of the request, byte for byte",
-        )
-        .into()),
-    }
+    let expected = "the user answered has the values of the request, byte for byte";
+    store.create(&request).await.is_like(due, expected)?;
+    Ok(())
 }
 
 async fn defaults(store: Subject) -> Checked {
-    let request = store.request(store.address("new"));
-    let answer = store.create(&request).await;
-    let sent = answer.sent.clone();
-    let user = answer.ok(CREATED)?;
-    let due = User {
+    let answer = store.create(&store.request(store.address("new"))).await;
+    let expected = "an ID that is not empty, all counters 0, disabled false";
+    if matches!(&answer.reply, Ok(user) if user.id.is_empty()) {
+        return Err(answer.fails(expected).into());
+    }
+    let due = |user| User {
         disabled: false,
         email_address_counter: 0,
         password_hash_counter: 0,
         disabled_counter: 0,
         sessions_counter: 0,
-        ..user.clone()
+        ..user
     };
-    let expected = "an ID that is not empty, all counters 0, disabled false";
-    if user.id.is_empty() {
-        return Err(Failure::new(sent, "an empty ID", expected).into());
-    }
-    match describe::difference(&user, &due) {
-        None => Ok(()),
-        Some(difference) => Err(Failure::new(sent, difference, expected).into()),
-    }
+    answer.is_like(due, expected)?;
+    Ok(())
 }
 
 async fn display_name_is_empty(store: Subject) -> Checked {
-    let request = store.request(store.address("new"));
-    let answer = store.create(&request).await;
-    let sent = answer.sent.clone();
-    let user = answer.ok(CREATED)?;
-    if user.display_name.is_empty() {
-        return Ok(());
-    }
-    let came_back = format!("display_name {}", describe::text(&user.display_name));
-    Err(Failure::new(sent, came_back, "the display name of a new user is empty").into())
+    let answer = store.create(&store.request(store.address("new"))).await;
+    let due = |user| User { display_name: String::new(), ..user };
+    answer.is_like(due, "the display name of a new user is empty")?;
+    Ok(())
 }
 
 async fn is_found_as_answered(store: Subject) -> Checked {

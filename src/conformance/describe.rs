@@ -53,37 +53,37 @@ pub(super) fn update_password_hash(request: &UpdateUserPasswordHashRequest) -> S
     )
 }
 
-pub(super) fn user(user: &User) -> String {
-    let members: Vec<String> = members(user).map(|(name, value)| format!("{name}: {value}")).into();
+/// Whose user it is that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Made by this run.
+    Ours,
+    /// Perhaps a real one, whom a store answers by mistake: nothing that identifies a person or
+    /// opens an account is shown.
+    Unknown,
+}
+
+pub(super) fn user(user: &User, whose: Whose) -> String {
+    let members: Vec<String> =
+        members(user, whose).map(|(name, value)| format!("{name}: {value}")).into();
     format!("User {{ {} }}", members.join(", "))
 }
 
-/// In what a user differs from another, a line for each member; nothing if in nothing.
-pub(super) fn difference(got: &User, expected: &User) -> Option<String> {
-    if got == expected {
+/// In what a user, who is so and so, differs from the one who was due; nothing if in nothing.
+pub(super) fn difference(got: &User, whose: Whose, due: &User) -> Option<String> {
+    if got == due {
         return None;
     }
     let mut lines = Vec::new();
-    for ((name, got), (_, expected)) in members(got).into_iter().zip(members(expected)) {
-        if got != expected {
-            lines.push(format!("{name} {got} where {expected} was due"));
+    let due_members = members(due, Whose::Ours);
+    for ((name, got), (_, due)) in members(got, whose).into_iter().zip(due_members) {
+        if got != due {
+            lines.push(format!("{name} {got} where {due} was due"));
         }
     }
     // Long bytes may differ where they are not shown.
-    if got.password_hash != expected.password_hash {
-        lines.extend(first_difference(
-            "password_hash",
-            &got.password_hash,
-            &expected.password_hash,
-        ));
-    }
-    if got.password_salt != expected.password_salt {
-        lines.extend(first_difference(
-            "password_salt",
-            &got.password_salt,
-            &expected.password_salt,
-        ));
-    }
+    lines.extend(first_difference("password_hash", &got.password_hash, &due.password_hash));
+    lines.extend(first_difference("password_salt", &got.password_salt, &due.password_salt));
     Some(lines.join("; "))
 }
 
@@ -92,15 +92,25 @@ fn first_difference(name: &str, got: &[u8], expected: &[u8]) -> Option<String> {
     Some(format!("{name} differs first at byte {at}"))
 }
 
-fn members(user: &User) -> [(&'static str, String); 11] {
+fn members(user: &User, whose: Whose) -> [(&'static str, String); 11] {
+    let personal = |value: &str| match whose {
+        Whose::Unknown if !value.is_empty() => {
+            format!("not of this run, so not shown ({} bytes)", value.len())
+        }
+        _ => text(value),
+    };
+    let secret = |value: &[u8]| match whose {
+        Whose::Unknown => format!("{} bytes", value.len()),
+        Whose::Ours => bytes(value),
+    };
     [
         ("id", text(&user.id)),
-        ("email_address", text(&user.email_address)),
-        ("password_hash", bytes(&user.password_hash)),
+        ("email_address", personal(&user.email_address)),
+        ("password_hash", secret(&user.password_hash)),
         ("password_hash_algorithm_id", text(&user.password_hash_algorithm_id)),
-        ("password_salt", bytes(&user.password_salt)),
+        ("password_salt", secret(&user.password_salt)),
         ("disabled", user.disabled.to_string()),
-        ("display_name", text(&user.display_name)),
+        ("display_name", personal(&user.display_name)),
         ("email_address_counter", user.email_address_counter.to_string()),
         ("password_hash_counter", user.password_hash_counter.to_string()),
         ("disabled_counter", user.disabled_counter.to_string()),
@@ -125,15 +135,31 @@ mod tests {
     #[test]
     fn a_difference_names_the_members() {
         let one = User { id: "1".into(), password_hash: vec![0; 20].into(), ..User::default() };
-        assert_eq!(difference(&one, &one), None);
+        assert_eq!(difference(&one, Whose::Ours, &one), None);
         let mut other = one.clone();
         other.sessions_counter = 1;
         let mut hash = vec![0; 20];
         hash[15] = 1;
         other.password_hash = hash.into();
         assert_eq!(
-            difference(&other, &one).unwrap(),
+            difference(&other, Whose::Ours, &one).unwrap(),
             "sessions_counter 1 where 0 was due; password_hash differs first at byte 15"
         );
+    }
+
+    #[test]
+    fn of_a_user_who_may_be_real_nothing_is_shown_that_identifies_them() {
+        let real = User {
+            id: "7".into(),
+            email_address: "secret@example.com".into(),
+            password_hash: "secret".into(),
+            password_salt: "secret".into(),
+            display_name: "secret".into(),
+            ..User::default()
+        };
+        let due = User { email_address: "due@example.com".into(), ..User::default() };
+        let shown = user(&real, Whose::Unknown) + &difference(&real, Whose::Unknown, &due).unwrap();
+        assert!(shown.contains("\"7\"") && shown.contains("18 bytes"), "{shown}");
+        assert!(!shown.contains("secret") && !shown.contains("736563"), "{shown}");
     }
 }

@@ -3,7 +3,7 @@
 use tonic::Code;
 
 use super::{
-    case::{Case, Checked},
+    case::{Case, Checked, Level},
     describe, sections,
     subject::Subject,
 };
@@ -123,6 +123,13 @@ pub(super) const CASES: &[Case] = &[
         |store| Box::pin(long(store, 1000)),
     ),
     Case::must(
+        "email.not-validated",
+        "What does not look like an email address is stored like any other.",
+        sections::ACTIONS,
+        "Do not validate email addresses: Faroe and the application do.",
+        |store| Box::pin(not_validated(store)),
+    ),
+    Case::must(
         "email.update-is-byte-exact",
         "UpdateUserEmailAddress sets an address in another case, with a space more, or with another accent exactly as it came.",
         sections::ACTIONS,
@@ -130,6 +137,7 @@ pub(super) const CASES: &[Case] = &[
         |store| Box::pin(update_is_byte_exact(store)),
     ),
     Case::not_checkable(
+        Level::Must,
         "email.empty",
         "An empty email address is stored like any other.",
         sections::ACTIONS,
@@ -186,6 +194,14 @@ async fn long(store: Subject, length: usize) -> Checked {
     // The two differ in the last byte before the @.
     let name = |last: &str| address.replace('@', &format!("{pad}{last}@"));
     two_users(&store, &name("a"), &name("b")).await
+}
+
+async fn not_validated(store: Subject) -> Checked {
+    for domain in ["", "@", "@@two", "@no-dot", " with words", "<x@y>, z"] {
+        let address = store.address("no").replace("@conformance.invalid", domain);
+        stored(&store, &address).await?;
+    }
+    Ok(())
 }
 
 async fn update_is_byte_exact(store: Subject) -> Checked {

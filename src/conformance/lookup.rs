@@ -3,7 +3,7 @@
 use tonic::Code;
 
 use super::{
-    case::{Case, Checked},
+    case::{Case, Checked, Level},
     sections,
     subject::Subject,
 };
@@ -71,6 +71,14 @@ pub(super) const CASES: &[Case] = &[
         sections::ACTIONS,
         "Keep the time of the last look-up outside of the user's own values.",
         |store| Box::pin(changes_nothing(store)),
+    ),
+    Case::not_checkable(
+        Level::Must,
+        "lookup.outage-is-not-not-found",
+        "While the database is away a look-up is UNAVAILABLE or INTERNAL, and never NOT_FOUND.",
+        sections::COST,
+        "the database behind the store would have to be taken away",
+        "Answer NOT_FOUND only where the database has said that there is no row; take the database away once and try.",
     ),
 ];
 
@@ -149,8 +157,10 @@ async fn writes_compare_ids_byte_exactly(store: Subject) -> Checked {
     let user = store.user().await?;
     let expected = "nobody has this ID, byte for byte";
     for id in variants(&user.id) {
-        // Whoever really has it is not to be touched.
-        if matches!(&store.get(&id).await.reply, Ok(user) if user.id == id) {
+        // Whoever really has it is not to be touched; the user of this run may be.
+        let answer = store.get(&id).await;
+        if !answer.is(Code::NotFound) && !matches!(&answer.reply, Ok(found) if found.id == user.id)
+        {
             continue;
         }
         let new = store.request(store.address("new"));

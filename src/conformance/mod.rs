@@ -17,7 +17,10 @@
 //! # }
 //! ```
 
+mod answer;
+mod calls;
 mod case;
+mod cleanup;
 mod create;
 mod delete;
 mod describe;
@@ -31,13 +34,14 @@ mod sections;
 mod selection;
 mod subject;
 mod update;
+mod update_email_address;
 mod values;
 
 pub use self::{
     case::{Case, Failure, Level, Outcome},
-    run::{Config, Event, NotReached, Report, Result, run, run_until},
+    cleanup::LeftBehind,
+    run::{CaseResult, Config, Event, NotReached, Report, run, run_until},
     selection::{Selection, UnknownCase},
-    subject::LeftBehind,
 };
 
 /// All cases, in the order in which they run.
@@ -47,6 +51,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         lookup::CASES,
         email::CASES,
         values::CASES,
+        update_email_address::CASES,
         update::CASES,
         delete::CASES,
         protocol::CASES,

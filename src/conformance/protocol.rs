@@ -10,9 +10,10 @@ use tonic_health::pb::{
 use tonic_prost::ProstCodec;
 
 use super::{
-    case::{Case, Checked, Failure, NotPassed},
+    answer::code,
+    case::{Case, Checked, Failure, Level, NotPassed},
     sections,
-    subject::{Subject, code},
+    subject::Subject,
 };
 use crate::{proto::user_store_server::SERVICE_NAME, store::remote::Balancer};
 
@@ -41,6 +42,7 @@ pub(super) const CASES: &[Case] = &[
         |store| Box::pin(reads_see_deletes(store)),
     ),
     Case::not_checkable(
+        Level::Must,
         "consistency.writes-are-durable",
         "A write is durable before it is acknowledged.",
         sections::OBLIGATIONS,
@@ -67,6 +69,14 @@ pub(super) const CASES: &[Case] = &[
         sections::OBLIGATIONS,
         "A call that is cancelled must give its connection to the database back in order; with tonic raise http2_max_pending_accept_reset_streams.",
         |store| Box::pin(deadline(store)),
+    ),
+    Case::not_checkable(
+        Level::Should,
+        "protocol.stops-at-the-deadline",
+        "A call whose deadline has passed is worked on no longer.",
+        sections::OBLIGATIONS,
+        "what a store does inside when nobody waits any more cannot be seen by its callers",
+        "Pass the deadline or the cancellation of the call on to the database.",
     ),
     Case::should(
         "protocol.statuses-without-values",

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, HashSet};
 use tonic::Code;
 
 use super::{
+    answer::{Answer, Shown},
     case::{Case, Checked, Failure},
-    describe, sections,
-    subject::{Answer, Shown, Subject, at_once},
+    sections,
+    subject::{Subject, at_once},
     update::Update,
 };
 use crate::proto::User;
@@ -160,13 +161,10 @@ async fn creates_of_one_address(store: Subject) -> Checked {
     let answers = at_once(&store, calls.collect()).await;
     let expected = "one OK, and ALREADY_EXISTS for all others";
     let winner = one_wins(&answers, Code::AlreadyExists, expected)?;
-    let answer = store.find(&address).await;
-    let sent = answer.sent.clone();
-    let found = answer.ok("the user whose CreateUser was OK")?;
-    if Some(&found.password_hash) != requests.get(winner).map(|request| &request.password_hash) {
-        let expected = "the user whose CreateUser was OK, with the hash of that request";
-        return Err(Failure::new(sent, describe::user(&found), expected).into());
-    }
+    let hash = requests.get(winner).map(|request| request.password_hash.clone());
+    let due = |user| User { password_hash: hash.unwrap_or_default(), ..user };
+    let expected = "the user whose CreateUser was OK, with the hash of that request";
+    let found = store.find(&address).await.is_like(due, expected)?;
     // A second one would show when the first has gone.
     let found = store.own(&found.id).await?;
     store.delete(&found.id).await.ok("a user who is there can be deleted")?;
@@ -279,8 +277,7 @@ async fn create_and_update_for_one_address(store: Subject) -> Checked {
             let (user, request) = (user.clone(), request.clone());
             move |store: Subject| async move {
                 if create {
-                    let Answer { sent, reply } = store.create(&request).await;
-                    return Answer { sent, reply: reply.map(|_| ()) };
+                    return store.create(&request).await.without_user();
                 }
                 let (address, counter) = (&request.email_address, user.email_address_counter);
                 store.update_email_address(&user.id, address, counter).await
@@ -290,11 +287,9 @@ async fn create_and_update_for_one_address(store: Subject) -> Checked {
         let expected = "one OK, and ALREADY_EXISTS for the other";
         let winner = one_wins(&answers, Code::AlreadyExists, expected)?;
         let answer = store.find(&address).await;
-        let sent = answer.sent.clone();
-        let found = answer.ok("whoever was answered OK has the email address")?;
-        if (found.id == user.id) != (winner == 1) {
-            let expected = "whoever was answered OK has the email address";
-            return Err(Failure::new(sent, describe::user(&found), expected).into());
+        let updated = matches!(&answer.reply, Ok(found) if found.id == user.id);
+        if !answer.is(Code::Ok) || updated != (winner == 1) {
+            return Err(answer.fails("whoever was answered OK has the email address").into());
         }
         if winner == 0 {
             store.is_unchanged(&user).await?;
@@ -376,12 +371,12 @@ async fn reads(store: &Subject, user: &User) -> Result<(), Failure> {
     let mut seen = user.clone();
     for _ in 0..40 {
         let answer = store.get(&user.id).await;
-        let sent = answer.sent.clone();
-        let found = answer.ok("the user is there all the time")?;
-        if Update::ALL.iter().any(|update| update.counter(&found) < update.counter(&seen)) {
-            let came_back = format!("{}, after {}", describe::user(&found), describe::user(&seen));
-            return Err(Failure::new(sent, came_back, "no counter ever goes back"));
+        let back =
+            |found| Update::ALL.iter().any(|update| update.counter(found) < update.counter(&seen));
+        if matches!(&answer.reply, Ok(found) if back(found)) {
+            return Err(answer.fails("no counter ever goes back"));
         }
+        let found = answer.ok("the user is there all the time")?;
         seen = found;
     }
     Ok(())

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use super::{
     case::{Case, Check, Level, NotPassed, Outcome},
     cases,
+    cleanup::LeftBehind,
     selection::Selection,
-    subject::{LeftBehind, Subject},
+    subject::{Silence, Subject},
 };
 use crate::{store::remote, tls::ClientMaterial};
 
@@ -55,7 +56,7 @@ pub struct NotReached(String);
 /// What came of one case.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Result {
+pub struct CaseResult {
     /// The case.
     pub case: &'static Case,
     /// What came of it.
@@ -70,8 +71,10 @@ pub struct Result {
 pub struct Report {
     /// The URL of the store.
     pub store: String,
+    /// In every email address of the run, and in no other.
+    pub mark: String,
     /// One for each case, those that did not run included.
-    pub results: Vec<Result>,
+    pub results: Vec<CaseResult>,
     /// Users of the run who may still be there.
     pub left_behind: Vec<LeftBehind>,
     /// Whether the run was stopped before its end.
@@ -84,7 +87,7 @@ impl Report {
     /// Whether every MUST that ran passed, the run came to its end, and no user is left behind.
     /// Skipped cases do not count: [`Report::is_complete`] tells whether there were any.
     pub fn conforms(&self) -> bool {
-        let broken = |result: &Result| {
+        let broken = |result: &CaseResult| {
             result.case.level == Level::Must
                 && matches!(result.outcome, Outcome::Failed(_) | Outcome::NotRun(_))
         };
@@ -98,17 +101,15 @@ impl Report {
                 && matches!(result.outcome, Outcome::Skipped | Outcome::NotRun(_))
         })
     }
-
-    /// The results that an outcome is looked for in.
-    pub fn with(&self, outcome: impl Fn(&Outcome) -> bool) -> impl Iterator<Item = &Result> {
-        self.results.iter().filter(move |result| outcome(&result.outcome))
-    }
 }
 
 /// What a run tells while it goes on.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// The store was reached. From now on there may be users with this mark in their email
+    /// addresses.
+    Reached(&'a str),
     /// A case begins: its number of so many that run.
     Started {
         /// The case.
@@ -119,7 +120,7 @@ pub enum Event<'a> {
         of: usize,
     },
     /// It has ended.
-    Ended(&'a Result),
+    Ended(&'a CaseResult),
 }
 
 /// Runs the cases of a selection.
@@ -127,10 +128,7 @@ pub enum Event<'a> {
 /// # Errors
 ///
 /// If the store could not be reached: nothing was done to it.
-pub async fn run(
-    config: &Config,
-    selection: &Selection,
-) -> std::result::Result<Report, NotReached> {
+pub async fn run(config: &Config, selection: &Selection) -> Result<Report, NotReached> {
     run_until(config, selection, std::future::pending(), |_| {}).await
 }
 
@@ -145,18 +143,24 @@ pub async fn run_until(
     selection: &Selection,
     stop: impl Future<Output = ()>,
     mut tell: impl FnMut(Event<'_>),
-) -> std::result::Result<Report, NotReached> {
+) -> Result<Report, NotReached> {
     let began = Instant::now();
     // The sender may go: the material does not change.
     let tls = config.tls.clone().map(|material| watch::channel(material).1);
     let remote = remote::Config { url: config.url.clone(), tls, store_timeout: config.timeout };
     let mark = mark().map_err(|error| NotReached(format!("no random bytes: {error}")))?;
-    let store = Subject::connect(&remote, mark).map_err(|error| NotReached(error.to_string()))?;
+    let store =
+        Subject::connect(&remote, mark.clone()).map_err(|error| NotReached(error.to_string()))?;
     let mut stop = std::pin::pin!(stop);
     tokio::select! {
-        probed = store.probe() => probed.map_err(NotReached)?,
-        () = &mut stop => return Ok(stopped(config, selection, began)),
+        probed = store.probe() => match probed {
+            Ok(()) => {}
+            Err(Silence::NotReached(reason)) => return Err(NotReached(reason)),
+            Err(Silence::Unanswered) => return Ok(not_begun(config, selection, mark, SILENT, began)),
+        },
+        () = &mut stop => return Ok(not_begun(config, selection, mark, STOPPED, began)),
     }
+    tell(Event::Reached(&mark));
     let mut run = Run {
         left_behind: Vec::new(),
         ended: None,
@@ -172,6 +176,7 @@ pub async fn run_until(
     }
     Ok(Report {
         store: config.url.to_string(),
+        mark,
         results,
         left_behind: run.left_behind,
         stopped: run.ended == Some(STOPPED),
@@ -180,36 +185,43 @@ pub async fn run_until(
 }
 
 const STOPPED: &str = "the run was stopped";
-const SILENT: &str = "the store does not answer any more";
+const SILENT: &str = "the store does not answer";
 
 fn is_checkable(case: &Case) -> bool {
     case.why_not_checkable().is_none()
 }
 
 /// 16 characters in every email address of a run, in lower case, with 80 bits of chance.
-fn mark() -> std::result::Result<String, getrandom::Error> {
+fn mark() -> Result<String, getrandom::Error> {
     const ALPHABET: &[u8; 32] = b"abcdefghjkmnopqrstuvwxyz23456789";
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
     Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }
 
-/// The report of a run that was stopped before it began.
-fn stopped(config: &Config, selection: &Selection, began: Instant) -> Report {
-    let results = cases().map(|case| Result {
+/// The report of a run that ended before it began.
+fn not_begun(
+    config: &Config,
+    selection: &Selection,
+    mark: String,
+    why: &'static str,
+    began: Instant,
+) -> Report {
+    let results = cases().map(|case| CaseResult {
         case,
         outcome: match case.why_not_checkable() {
             _ if !selection.takes(case) => Outcome::Skipped,
             Some(why) => Outcome::NotCheckable(why),
-            None => Outcome::NotRun(STOPPED),
+            None => Outcome::NotRun(why),
         },
         took: Duration::ZERO,
     });
     Report {
         store: config.url.to_string(),
+        mark,
         results: results.collect(),
         left_behind: Vec::new(),
-        stopped: true,
+        stopped: why == STOPPED,
         took: began.elapsed(),
     }
 }
@@ -230,7 +242,7 @@ impl Run {
         selection: &Selection,
         mut stop: impl Future<Output = ()> + Unpin,
         tell: &mut impl FnMut(Event<'_>),
-    ) -> Result {
+    ) -> CaseResult {
         let began = Instant::now();
         let outcome = match case.check {
             _ if !selection.takes(case) => Outcome::Skipped,
@@ -244,12 +256,13 @@ impl Run {
                     // It is never broken off: a call that is may still make a user.
                     let mut checking = check(self.store.clone());
                     let checked = tokio::select! {
-                        checked = &mut checking => checked,
+                        biased;
                         () = &mut stop => {
                             self.store.stop();
                             self.ended = Some(STOPPED);
                             checking.await
                         }
+                        checked = &mut checking => checked,
                     };
                     let outcome = match checked {
                         Ok(()) => Outcome::Passed,
@@ -265,7 +278,7 @@ impl Run {
                 }
             }
         };
-        Result { case, outcome, took: began.elapsed() }
+        CaseResult { case, outcome, took: began.elapsed() }
     }
 
     async fn clean_up(&mut self) {

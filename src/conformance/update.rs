@@ -1,113 +1,23 @@
-//! The three compare-and-sets.
+//! The three compare-and-sets: what they have in common, and the cases of two of them. That of the
+//! email address has cases of its own.
 
 use tonic::Code;
 
 use super::{
-    case::{Case, Checked, Failure, NotPassed},
+    answer::Answer,
+    case::{Case, Checked, Failure, Level},
     sections,
-    subject::{Answer, Subject},
+    subject::Subject,
 };
 use crate::proto::User;
 
-const STATEMENT: &str = "Change the row in one statement: UPDATE … SET counter = counter + 1 … WHERE id = ? AND counter = ?, and answer NOT_FOUND where it changed no row.";
-const WHERE: &str = "The counter of the request belongs into WHERE, as it is: compare with =, neither with <= nor after a look-up.";
-const ONLY: &str = "SET names the values of the request and the one counter, and nothing else; no trigger, no whole row written back by the ORM.";
-const ABSENT: &str =
+pub(super) const STATEMENT: &str = "Change the row in one statement: UPDATE … SET counter = counter + 1 … WHERE id = ? AND counter = ?, and answer NOT_FOUND where it changed no row.";
+pub(super) const WHERE: &str = "The counter of the request belongs into WHERE, as it is: compare with =, neither with <= nor after a look-up.";
+pub(super) const ONLY: &str = "SET names the values of the request and the one counter, and nothing else; no trigger, no whole row written back by the ORM.";
+pub(super) const ABSENT: &str =
     "No row changed is NOT_FOUND, whether the user is missing or the counter another.";
 
 pub(super) const CASES: &[Case] = &[
-    // UpdateUserEmailAddress
-    Case::must(
-        "update-email-address.sets-and-counts",
-        "With the counter of the user, the email address is set and its counter goes up by 1, each time.",
-        sections::ACTIONS,
-        STATEMENT,
-        |store| Box::pin(sets_and_counts(store, Update::EmailAddress)),
-    ),
-    Case::must(
-        "update-email-address.moves-no-other-counter",
-        "Only the email address and its counter change, whatever the other counters are.",
-        sections::ACTIONS,
-        ONLY,
-        |store| Box::pin(moves_no_other_counter(store, Update::EmailAddress)),
-    ),
-    Case::must(
-        "update-email-address.stale-counter",
-        "With a counter of the past it is NOT_FOUND, and the user stays as they were.",
-        sections::ACTIONS,
-        WHERE,
-        |store| Box::pin(stale_counter(store, Update::EmailAddress)),
-    ),
-    Case::must(
-        "update-email-address.future-counter",
-        "With a counter that the user has not reached it is NOT_FOUND, and the user stays as they were.",
-        sections::ACTIONS,
-        WHERE,
-        |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[1, 2, 1000])),
-    ),
-    Case::must(
-        "update-email-address.negative-counter",
-        "With a negative counter it is NOT_FOUND, and the user stays as they were.",
-        sections::ACTIONS,
-        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
-        |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[-1, i32::MIN])),
-    ),
-    Case::must(
-        "update-email-address.maximum-counter",
-        "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
-        sections::ACTIONS,
-        "Look whether the counter matches before you refuse to add to it.",
-        |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[i32::MAX])),
-    ),
-    Case::must(
-        "update-email-address.absent-user",
-        "For a user who was deleted or never was it is NOT_FOUND.",
-        sections::ERRORS,
-        ABSENT,
-        |store| Box::pin(absent_user(store, Update::EmailAddress)),
-    ),
-    Case::must(
-        "update-email-address.touches-no-other-user",
-        "It changes the one user and no other.",
-        sections::ACTIONS,
-        "WHERE names the ID.",
-        |store| Box::pin(touches_no_other_user(store, Update::EmailAddress)),
-    ),
-    Case::must(
-        "update-email-address.own-address",
-        "Setting the address that the user already has succeeds and counts.",
-        sections::ACTIONS,
-        "Do not look for the address beforehand, and count rows found, not rows whose values differ.",
-        |store| Box::pin(own_address(store)),
-    ),
-    Case::must(
-        "update-email-address.taken-address",
-        "An address that another user has is ALREADY_EXISTS, and both users stay as they were.",
-        sections::ERRORS,
-        "Catch the violation of the unique constraint in the update as in CreateUser.",
-        |store| Box::pin(taken_address(store)),
-    ),
-    Case::must(
-        "update-email-address.stale-counter-and-taken-address",
-        "A counter that does not match together with a taken address is NOT_FOUND.",
-        sections::ACTIONS,
-        "Let the one UPDATE decide: a row that does not match is not checked for uniqueness. A look-up of the address beforehand turns the order around.",
-        |store| Box::pin(stale_counter_and_taken_address(store)),
-    ),
-    Case::must(
-        "update-email-address.absent-user-and-taken-address",
-        "A user who is not there together with a taken address is NOT_FOUND.",
-        sections::ACTIONS,
-        "Let the one UPDATE decide; no look-up of the address beforehand.",
-        |store| Box::pin(absent_user_and_taken_address(store)),
-    ),
-    Case::must(
-        "update-email-address.frees-the-old-address",
-        "The address that the user had before finds nobody, and another user can have it.",
-        sections::ACTIONS,
-        "Keep no second table of addresses, or change it in the same transaction.",
-        |store| Box::pin(frees_the_old_address(store)),
-    ),
     // UpdateUserPasswordHash
     Case::must(
         "update-password-hash.sets-and-counts",
@@ -231,6 +141,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     // What no call can show.
     Case::not_checkable(
+        Level::Must,
         "counters.at-maximum",
         "A counter at 2147483647 cannot be incremented: INTERNAL, and the user stays as they were.",
         sections::ACTIONS,
@@ -238,6 +149,7 @@ pub(super) const CASES: &[Case] = &[
         "Refuse where the counter matches and is 2147483647; set one there by SQL and try.",
     ),
     Case::not_checkable(
+        Level::Must,
         "counters.disabled",
         "The disabled counter goes up by 1 each time that `disabled` changes, in both directions.",
         sections::USER,
@@ -300,14 +212,14 @@ impl Update {
     }
 
     /// An update that has to succeed, made again after a transient conflict; the user after it.
-    async fn succeed(self, store: &Subject, user: &User) -> Result<User, Failure> {
+    pub(super) async fn succeed(self, store: &Subject, user: &User) -> Result<User, Failure> {
         let (answer, changed) = self.make(store, user, self.counter(user)).await;
         answer.ok("the counter is that of the user, and nothing stands in the way")?;
         Ok(changed)
     }
 }
 
-async fn sets_and_counts(store: Subject, update: Update) -> Checked {
+pub(super) async fn sets_and_counts(store: Subject, update: Update) -> Checked {
     let mut user = store.user().await?;
     for _ in 0..3 {
         user = update.succeed(&store, &user).await?;
@@ -318,7 +230,7 @@ async fn sets_and_counts(store: Subject, update: Update) -> Checked {
     Ok(())
 }
 
-async fn moves_no_other_counter(store: Subject, update: Update) -> Checked {
+pub(super) async fn moves_no_other_counter(store: Subject, update: Update) -> Checked {
     let mut user = store.user().await?;
     // Different counters, so that one cannot be taken for another.
     for (times, other) in
@@ -334,7 +246,7 @@ async fn moves_no_other_counter(store: Subject, update: Update) -> Checked {
     Ok(store.get(&user.id).await.is_user(&changed, expected)?)
 }
 
-async fn stale_counter(store: Subject, update: Update) -> Checked {
+pub(super) async fn stale_counter(store: Subject, update: Update) -> Checked {
     let mut user = store.user().await?;
     let mut seen = Vec::new();
     for _ in 0..2 {
@@ -350,7 +262,11 @@ async fn stale_counter(store: Subject, update: Update) -> Checked {
 
 /// Counters that are so much above that of the user, or are what they are if negative or the
 /// highest.
-async fn wrong_counters(store: Subject, update: Update, counters: &'static [i32]) -> Checked {
+pub(super) async fn wrong_counters(
+    store: Subject,
+    update: Update,
+    counters: &'static [i32],
+) -> Checked {
     let user = store.user().await?;
     for counter in counters {
         let counter = match *counter {
@@ -372,7 +288,7 @@ async fn refused(store: &Subject, update: Update, user: &User, counter: i32) -> 
     Ok(store.is_unchanged(user).await?)
 }
 
-async fn absent_user(store: Subject, update: Update) -> Checked {
+pub(super) async fn absent_user(store: Subject, update: Update) -> Checked {
     let user = store.deleted().await?;
     let (answer, _) = update.make(&store, &user, update.counter(&user)).await;
     answer.is_refused(Code::NotFound, "the user was deleted")?;
@@ -386,25 +302,13 @@ async fn absent_user(store: Subject, update: Update) -> Checked {
     Ok(())
 }
 
-async fn touches_no_other_user(store: Subject, update: Update) -> Checked {
+pub(super) async fn touches_no_other_user(store: Subject, update: Update) -> Checked {
     let before = store.user().await?;
     let user = store.user().await?;
     let after = store.user().await?;
     update.succeed(&store, &user).await?;
     store.is_unchanged(&before).await?;
     Ok(store.is_unchanged(&after).await?)
-}
-
-async fn own_address(store: Subject) -> Checked {
-    let mut user = store.user().await?;
-    let counter = user.email_address_counter;
-    store
-        .update_email_address(&user.id, &user.email_address, counter)
-        .await
-        .ok("the address is the user's own, which is no conflict")?;
-    user.email_address_counter += 1;
-    let expected = "the counter 1 higher, and all else as it was";
-    Ok(store.get(&user.id).await.is_user(&user, expected)?)
 }
 
 async fn same_values(store: Subject) -> Checked {
@@ -418,53 +322,4 @@ async fn same_values(store: Subject) -> Checked {
     user.password_hash_counter += 1;
     let expected = "the counter 1 higher, and all else as it was";
     Ok(store.get(&user.id).await.is_user(&user, expected)?)
-}
-
-async fn two(store: &Subject) -> Result<(User, User), NotPassed> {
-    Ok((store.user().await?, store.user().await?))
-}
-
-async fn taken_address(store: Subject) -> Checked {
-    let (user, other) = two(&store).await?;
-    let counter = user.email_address_counter;
-    store
-        .update_email_address(&user.id, &other.email_address, counter)
-        .await
-        .is_refused(Code::AlreadyExists, "another user has this email address")?;
-    store.is_unchanged(&user).await?;
-    Ok(store.is_unchanged(&other).await?)
-}
-
-async fn stale_counter_and_taken_address(store: Subject) -> Checked {
-    let (user, other) = two(&store).await?;
-    Update::EmailAddress.succeed(&store, &user).await?;
-    let user = store.own(&user.id).await?;
-    for counter in [user.email_address_counter - 1, user.email_address_counter.saturating_add(1)] {
-        store
-            .update_email_address(&user.id, &other.email_address, counter)
-            .await
-            .is_refused(Code::NotFound, "the counter does not match, which comes first")?;
-    }
-    store.is_unchanged(&user).await?;
-    Ok(store.is_unchanged(&other).await?)
-}
-
-async fn absent_user_and_taken_address(store: Subject) -> Checked {
-    let other = store.user().await?;
-    let gone = store.deleted().await?;
-    let counter = gone.email_address_counter;
-    store
-        .update_email_address(&gone.id, &other.email_address, counter)
-        .await
-        .is_refused(Code::NotFound, "the user is not there, which comes first")?;
-    Ok(store.is_unchanged(&other).await?)
-}
-
-async fn frees_the_old_address(store: Subject) -> Checked {
-    let user = store.user().await?;
-    Update::EmailAddress.succeed(&store, &user).await?;
-    store.is_free(&user.email_address).await?;
-    let request = store.request(user.email_address.as_str());
-    store.create(&request).await.ok("the user who had this email address has another one now")?;
-    Ok(())
 }

@@ -18,6 +18,7 @@ mod certificates;
 mod clock;
 mod concurrency;
 mod conflicts;
+mod conformance;
 mod counters;
 mod database_tls;
 mod descriptors;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::{Failure, Level, Outcome, Report, Result};
+use super::{CaseResult, Failure, Level, Outcome, Report, members};
 
 /// What failed, with what was sent, what came back and what to do; what did not run; the verdict
 /// last.
@@ -32,32 +32,27 @@ pub fn text(report: &Report) -> String {
         _ => None,
     });
     if !report.left_behind.is_empty() {
-        text.push_str("Users of this run that could not be deleted, and may still be there:\n");
+        text.push_str(
+            "Users of this run that may still be there, because they could not be deleted:\n",
+        );
         for left in &report.left_behind {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "  {}: {}", left.user, left.reason);
         }
+        let _ = writeln!(text, "The email addresses of this run have {} in them.", report.mark);
         text.push('\n');
     }
     text.push_str(&verdict(report));
     text
 }
 
-fn push_failure(text: &mut String, result: &Result, failure: &Failure) {
-    let case = result.case;
+fn push_failure(text: &mut String, result: &CaseResult, failure: &Failure) {
     // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "FAILED {} ({})\n  demanded:  {}\n  sent:      {}\n  came back: {}\n  due:       {}\n  contract:  {}\n  to fix:    {}\n\n",
-        case.id,
-        case.level,
-        case.demand,
-        failure.sent,
-        failure.came_back,
-        failure.expected,
-        case.section,
-        case.hint
-    );
+    let _ = writeln!(text, "FAILED {} ({})", result.case.id, result.case.level);
+    for (name, value) in members(result, failure) {
+        let _ = writeln!(text, "  {:<10} {value}", format!("{name}:"));
+    }
+    text.push('\n');
 }
 
 fn push_list<'a>(
@@ -86,7 +81,8 @@ fn push_list<'a>(
 /// The verdict: how many cases of which outcome, and what it means.
 fn verdict(report: &Report) -> String {
     let count = |level, wanted: &str| {
-        let of = |result: &&Result| result.case.level == level && result.outcome.as_str() == wanted;
+        let of =
+            |result: &&CaseResult| result.case.level == level && result.outcome.as_str() == wanted;
         report.results.iter().filter(of).count()
     };
     let mut lines = String::new();

@@ -1,0 +1,187 @@
+//! What a store answered, as cases look at it and as a report shows it.
+
+use tonic::{Code, Status};
+
+use super::{
+    case::Failure,
+    describe::{self, Whose},
+};
+use crate::{
+    proto::User,
+    store::{NotReached, Unanswered},
+};
+
+/// What the answers of a store say of itself in a report at the most, in characters.
+const LONGEST_STATUS: usize = 300;
+
+/// What a store answered.
+pub(super) struct Answer<T> {
+    pub(super) sent: String,
+    pub(super) reply: Result<T, Refusal>,
+    /// Whose user it is, if there is one in it.
+    pub(super) whose: Whose,
+}
+
+/// An answer that is no success.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    /// The status of the answer; none where there was no answer, or one without the user in it.
+    pub(super) code: Option<Code>,
+    /// For the report.
+    pub(super) text: String,
+    /// What the store said to its code.
+    pub(super) message: String,
+    /// Whether the call certainly never got there.
+    pub(super) not_reached: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(status: &Status) -> Self {
+        if NotReached::of_status(status).is_some() {
+            let text = format!("no connection: {}", status_source(status));
+            return Self { not_reached: true, ..Self::unanswered(text) };
+        }
+        if let Some(reason) = Unanswered::of_status(status) {
+            return Self::unanswered(format!("no answer: {reason}"));
+        }
+        let message: String = status.message().chars().take(LONGEST_STATUS).collect();
+        Self {
+            code: Some(status.code()),
+            text: format!("{} {message:?}", code(status.code())),
+            message: status.message().to_owned(),
+            not_reached: false,
+        }
+    }
+
+    pub(super) fn unanswered(text: impl Into<String>) -> Self {
+        Self { code: None, text: text.into(), message: String::new(), not_reached: false }
+    }
+
+    /// Whether it says of a value that it cannot be stored: any code but the three that mean
+    /// something else.
+    pub(super) fn is_an_error(&self) -> bool {
+        self.code.is_some_and(|code| {
+            !matches!(code, Code::AlreadyExists | Code::NotFound | Code::Aborted)
+        })
+    }
+}
+
+fn status_source(status: &Status) -> String {
+    std::error::Error::source(status).map_or_else(String::new, ToString::to_string)
+}
+
+/// A code as gRPC's documentation writes it.
+pub(super) fn code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// A success as the report shows it.
+pub(super) trait Shown {
+    fn shown(&self, whose: Whose) -> String;
+}
+
+impl Shown for User {
+    fn shown(&self, whose: Whose) -> String {
+        describe::user(self, whose)
+    }
+}
+
+impl Shown for () {
+    fn shown(&self, _: Whose) -> String {
+        "OK".to_owned()
+    }
+}
+
+impl<T: Shown> Answer<T> {
+    pub(super) fn came_back(&self) -> String {
+        match &self.reply {
+            Ok(value) => value.shown(self.whose),
+            Err(refusal) => refusal.text.clone(),
+        }
+    }
+
+    /// The code of the answer, or that there was none.
+    pub(super) fn outcome(&self) -> &'static str {
+        match &self.reply {
+            Ok(_) => "OK",
+            Err(Refusal { code: Some(number), .. }) => code(*number),
+            Err(Refusal { code: None, .. }) => "no answer",
+        }
+    }
+
+    pub(super) fn is(&self, wanted: Code) -> bool {
+        match &self.reply {
+            Ok(_) => wanted == Code::Ok,
+            Err(refusal) => refusal.code == Some(wanted),
+        }
+    }
+
+    /// What was answered is not what the contract says.
+    pub(super) fn fails(&self, expected: impl Into<String>) -> Failure {
+        Failure::new(self.sent.clone(), self.came_back(), expected)
+    }
+
+    /// The value of a success.
+    pub(super) fn ok(self, expected: &str) -> Result<T, Failure> {
+        match self.reply {
+            Ok(value) => Ok(value),
+            Err(refusal) => Err(Failure::new(self.sent, refusal.text, expected)),
+        }
+    }
+
+    /// That it has this code.
+    pub(super) fn is_refused(&self, with: Code, expected: &str) -> Result<(), Failure> {
+        if self.is(with) { Ok(()) } else { Err(self.fails(format!("{}: {expected}", code(with)))) }
+    }
+}
+
+impl Answer<User> {
+    /// That it is this user, in every member.
+    pub(super) fn is_user(&self, user: &User, expected: &str) -> Result<(), Failure> {
+        self.is_like(|_| user.clone(), expected).map(|_| ())
+    }
+
+    /// That it is the user that `due` makes of it; gives that user.
+    pub(super) fn is_like(
+        &self,
+        due: impl FnOnce(User) -> User,
+        expected: &str,
+    ) -> Result<User, Failure> {
+        let Ok(got) = &self.reply else {
+            return Err(self.fails(expected));
+        };
+        match describe::difference(got, self.whose, &due(got.clone())) {
+            None => Ok(got.clone()),
+            Some(difference) => Err(Failure::new(self.sent.as_str(), difference, expected)),
+        }
+    }
+
+    /// The same answer without the user.
+    pub(super) fn without_user(self) -> Answer<()> {
+        Answer::of_write(self.sent, self.reply)
+    }
+}
+
+impl Answer<()> {
+    pub(super) fn of_write<T>(sent: String, reply: Result<T, Refusal>) -> Self {
+        Self { sent, reply: reply.map(|_| ()), whose: Whose::Unknown }
+    }
+}

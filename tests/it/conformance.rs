@@ -1,0 +1,567 @@
+//! `faroe-sidecar conformance`: what it says of the bundled store on every database, and of stores
+//! that are wrong in one way or another. `user-store`, `faroe-endpoint`, `interface`.
+
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use faroe_sidecar::{
+    conformance::{self, Config, Outcome, Selection},
+    proto::{
+        CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
+        GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest,
+        GetUserResponse, IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
+        UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse,
+        UpdateUserPasswordHashRequest, UpdateUserPasswordHashResponse, User,
+        user_store_client::UserStoreClient,
+        user_store_server::{UserStore, UserStoreServer},
+    },
+    store::remote::{self, RemoteStore},
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, Request, Response, Status, async_trait};
+
+use crate::harness::{
+    certs::Leaf,
+    database::{Database, Kind},
+    email_address, on_every_database,
+    process::{PATIENCE, Pki, Process, output_of, program, run},
+};
+
+on_every_database!(the_bundled_store_conforms_and_keeps_its_users);
+
+/// `faroe-sidecar store` over an empty database.
+struct Bundled {
+    process: Process,
+    database: Database,
+    address: SocketAddr,
+}
+
+impl Bundled {
+    fn start(kind: Kind) -> Self {
+        let database = kind.database();
+        assert!(run(["migrate", "up", "--store", &database.url]).status.success());
+        let arguments =
+            ["store", "--listen", "tcp://127.0.0.1:0", "--log-format", "json", "--store"];
+        let process = Process::start(program(arguments.into_iter().chain([database.url.as_str()])));
+        let line: Value = serde_json::from_str(&process.wait_for_log("\"listening\"")).unwrap();
+        let address = line["store"].as_str().unwrap().strip_prefix("tcp://").unwrap();
+        Self { address: address.parse().unwrap(), process, database }
+    }
+
+    fn url(&self) -> String {
+        format!("grpc://{}", self.address)
+    }
+
+    async fn create(&self, email_address: &str) -> User {
+        let mut client =
+            UserStoreClient::connect(format!("http://{}", self.address)).await.unwrap();
+        let request = CreateUserRequest {
+            email_address: email_address.to_owned(),
+            password_hash: b"planted".as_slice().into(),
+            ..CreateUserRequest::default()
+        };
+        client.create_user(request).await.unwrap().into_inner().user.unwrap()
+    }
+}
+
+/// Runs `conformance` to its end, with calls that have time on a machine that has much to do.
+async fn conformance(url: &str, options: &[&str]) -> Output {
+    let mut command = program(["conformance", url, "--timeout", "30s"]);
+    command.args(options);
+    output(command).await
+}
+
+async fn output(command: Command) -> Output {
+    let limit = PATIENCE * 4;
+    tokio::task::spawn_blocking(move || output_of(command, "", limit)).await.unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_str(&stdout(output)).unwrap()
+}
+
+/// The IDs of the cases with an outcome.
+fn with<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
+    let cases = report["cases"].as_array().unwrap().iter();
+    cases
+        .filter(|case| case["outcome"] == outcome)
+        .map(|case| case["id"].as_str().unwrap())
+        .collect()
+}
+
+async fn the_bundled_store_conforms_and_keeps_its_users(kind: Kind) {
+    let store = Bundled::start(kind);
+    // Users as a store has them before anybody checks it.
+    let users =
+        [email_address(), "planted%@x".to_owned(), "planted_ @x ".to_owned(), String::new()];
+    for user in &users {
+        store.create(user).await;
+    }
+    let before = store.database.dump().await;
+    assert_eq!(before.lines().count(), users.len());
+
+    let output = conformance(&store.url(), &["--format", "json"]).await;
+
+    let report = json(&output);
+    let failed: Vec<&Value> = report["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|case| case["outcome"] == "failed")
+        .collect();
+    assert!(failed.is_empty(), "{kind:?}: {failed:#?}");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(report["conforms"], true);
+    assert_eq!(report["complete"], true);
+    assert_eq!(report["left_behind"], Value::Array(Vec::new()));
+    assert_eq!(
+        with(&report, "not_checkable"),
+        [
+            "lookup.outage-is-not-not-found",
+            "email.empty",
+            "counters.at-maximum",
+            "counters.disabled",
+            "consistency.writes-are-durable",
+            "protocol.stops-at-the-deadline",
+        ]
+    );
+    for outcome in ["not_present", "not_run", "skipped"] {
+        assert_eq!(with(&report, outcome), [""; 0], "{outcome}");
+    }
+    assert_eq!(report["cases"].as_array().unwrap().len(), conformance::cases().count());
+    assert_eq!(store.database.dump().await, before, "{kind:?}");
+    assert!(!store.process.log().contains("conformance.invalid"), "an email address in the log");
+    // A line for each case while it runs.
+    let progress = stderr(&output);
+    let passed = with(&report, "passed");
+    assert_eq!(progress.matches(" … passed (").count(), passed.len(), "{progress}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_checked_over_mutual_tls() {
+    let database = Kind::Sqlite.database();
+    let pki = Pki::new();
+    let server = pki.authority.issue("store", Leaf::server());
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let ca = text(&pki.authority.certificate());
+    let (certificate, key) = (text(&pki.client.certificate), text(&pki.client.key));
+    let process = Process::start(program([
+        "store",
+        "--listen",
+        "tcp://127.0.0.1:0",
+        "--log-format",
+        "json",
+        "--store",
+        &database.url,
+        "--tls-cert",
+        &text(&server.certificate),
+        "--tls-key",
+        &text(&server.key),
+        "--client-ca",
+        &ca,
+    ]));
+    let line: Value = serde_json::from_str(&process.wait_for_log("\"listening\"")).unwrap();
+    let url = line["store"].as_str().unwrap().replace("tcp://127.0.0.1", "grpcs://localhost");
+
+    let material = ["--store-ca", &ca, "--store-cert", &certificate, "--store-key", &key];
+    let output = conformance(&url, &[&material[..], &["--only", "create,delete"]].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+
+    // Without a certificate nobody is let in.
+    let output = conformance(&url, &material[..2]).await;
+    assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
+    assert!(stderr(&output).contains("could not be reached"), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    // A file that is not there is said before anything is tried.
+    let output = conformance(&url, &["--store-ca", "/nowhere/ca.pem"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/nowhere/ca.pem"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_store_that_is_not_there_is_exit_code_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = format!("unix://{}", folder.path().join("nobody.sock").display());
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for url in [socket, format!("grpc://{closed}")] {
+        let output = run(["conformance", &url, "--format", "json"]);
+        assert_eq!(output.status.code(), Some(3), "{url}: {}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains(&format!("{url} could not be reached: ")), "{said}");
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_nothing_is_tried() {
+    for (arguments, said) in [
+        (&["conformance"][..], "URL"),
+        (&["conformance", "grpc://127.0.0.1"], "URL: "),
+        (&["conformance", "postgres://u:hunter2@h/db"], "faroe-sidecar store"),
+        (&["conformance", "http://127.0.0.1:1"], "unknown scheme"),
+        (&["conformance", "grpc://127.0.0.1:1", "--only", "creat"], "no case or group \"creat\""),
+        (&["conformance", "grpc://127.0.0.1:1", "--skip", "create.x"], "no case or group"),
+        (
+            &["conformance", "grpc://127.0.0.1:1", "--only", "counters"],
+            "no case that can be checked",
+        ),
+        (&["conformance", "grpc://127.0.0.1:1", "--format", "xml"], "text, json, junit or tap"),
+        (&["conformance", "grpc://127.0.0.1:1", "--store-ca", "x"], "grpcs://"),
+        (&["conformance", "grpc://127.0.0.1:1", "--timeout", "5"], "--timeout"),
+        (&["conformance", "--list", "--format", "tap"], "--list"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("hunter2"), "{arguments:?}");
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn the_list_names_every_case_without_a_store() {
+    let output = run(["conformance", "--list"]);
+    assert_eq!(output.status.code(), Some(0));
+    let list = stdout(&output);
+    assert_eq!(list.lines().count(), conformance::cases().count());
+    for (line, case) in list.lines().zip(conformance::cases()) {
+        for part in [case.id, case.level.as_str(), case.demand, case.section] {
+            assert!(line.contains(part), "no {part:?} in {line:?}");
+        }
+    }
+    assert!(list.contains("(not checkable: "), "{list}");
+    let output = run(["conformance", "--list", "--format", "json", "--only", "delete"]);
+    let list: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let ids: Vec<_> = list.as_array().unwrap().iter().map(|case| &case["id"]).collect();
+    assert!(ids.len() > 3 && ids.iter().all(|id| id.as_str().unwrap().starts_with("delete.")));
+}
+
+/// In what a store is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    /// In nothing.
+    None,
+    /// A taken email address is `INTERNAL`.
+    TakenIsInternal,
+    /// The text of a status names the email address.
+    StatusNamesTheAddress,
+    /// Nobody can be deleted.
+    NoDeletion,
+    /// `CreateUser` answers a user who was there before.
+    AnswersSomebodyElse,
+    /// After the creation of a user nothing is answered any more.
+    Hangs,
+}
+
+/// The bundled store with a flaw in front of it, as a gRPC store of its own.
+struct Flawed {
+    inner: RemoteStore,
+    flaw: Flaw,
+    /// Whom [`Flaw::AnswersSomebodyElse`] answers.
+    somebody: Option<User>,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Flawed {
+    /// Its URL.
+    async fn start(store: &Bundled, flaw: Flaw, somebody: Option<User>) -> String {
+        let inner = RemoteStore::start(remote::Config {
+            url: store.url().parse().unwrap(),
+            tls: None,
+            store_timeout: PATIENCE,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let flawed = Self { inner: inner.unwrap(), flaw, somebody, hangs };
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .http2_max_pending_accept_reset_streams(Some(1000))
+                .add_service(UserStoreServer::new(flawed))
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        format!("grpc://{address}")
+    }
+
+    async fn answer<T>(
+        &self,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Status> {
+        if self.hangs.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        answer.await
+    }
+}
+
+#[async_trait]
+impl UserStore for Flawed {
+    async fn create_user(
+        &self,
+        request: Request<CreateUserRequest>,
+    ) -> Result<Response<CreateUserResponse>, Status> {
+        let address = request.get_ref().email_address.clone();
+        let created = self.answer(self.inner.create_user(request)).await;
+        match self.flaw {
+            Flaw::Hangs => {
+                self.hangs.store(true, Ordering::Relaxed);
+                created
+            }
+            Flaw::AnswersSomebodyElse => {
+                created.map(|_| Response::new(CreateUserResponse { user: self.somebody.clone() }))
+            }
+            Flaw::TakenIsInternal => created.map_err(|status| match status.code() {
+                Code::AlreadyExists => Status::internal("a duplicate"),
+                _ => status,
+            }),
+            Flaw::StatusNamesTheAddress => {
+                created.map_err(|status| Status::new(status.code(), format!("no {address}")))
+            }
+            Flaw::None | Flaw::NoDeletion => created,
+        }
+    }
+
+    async fn get_user(
+        &self,
+        request: Request<GetUserRequest>,
+    ) -> Result<Response<GetUserResponse>, Status> {
+        self.answer(self.inner.get_user(request)).await
+    }
+
+    async fn get_user_by_email_address(
+        &self,
+        request: Request<GetUserByEmailAddressRequest>,
+    ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
+        self.answer(self.inner.get_user_by_email_address(request)).await
+    }
+
+    async fn update_user_email_address(
+        &self,
+        request: Request<UpdateUserEmailAddressRequest>,
+    ) -> Result<Response<UpdateUserEmailAddressResponse>, Status> {
+        self.answer(self.inner.update_user_email_address(request)).await
+    }
+
+    async fn update_user_password_hash(
+        &self,
+        request: Request<UpdateUserPasswordHashRequest>,
+    ) -> Result<Response<UpdateUserPasswordHashResponse>, Status> {
+        self.answer(self.inner.update_user_password_hash(request)).await
+    }
+
+    async fn increment_user_sessions_counter(
+        &self,
+        request: Request<IncrementUserSessionsCounterRequest>,
+    ) -> Result<Response<IncrementUserSessionsCounterResponse>, Status> {
+        self.answer(self.inner.increment_user_sessions_counter(request)).await
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        if self.flaw == Flaw::NoDeletion {
+            return Err(Status::internal("not today"));
+        }
+        self.answer(self.inner.delete_user(request)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_must_that_fails_is_exit_code_1_and_is_told_in_every_format() {
+    const CASE: &str = "create.taken-email-address";
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::TakenIsInternal, None).await;
+
+    let output = conformance(&url, &["--format", "json", "--only", "create,delete"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!(with(&report, "failed"), [CASE]);
+    assert_eq!(report["conforms"], false);
+
+    let only = ["--only", "create.taken-email-address,create.defaults"];
+    for (format, parts) in [
+        (
+            "text",
+            &[
+                "FAILED create.taken-email-address (MUST)\n  demanded:  ",
+                "  sent:      CreateUser { email_address: \"faroe-conformance-",
+                "  came back: INTERNAL \"a duplicate\"\n",
+                "  due:       ALREADY_EXISTS: ",
+                "  contract:  user-store, Errors\n",
+                "  to fix:    Catch the violation",
+                " does not conform, in ",
+            ][..],
+        ),
+        ("tap", &["TAP version 14\n", " - create.taken-email-address\n  ---\n", "# SKIP skipped"]),
+        (
+            "junit",
+            &[
+                "<failure message=\"INTERNAL &quot;a duplicate&quot;\">",
+                " failures=\"1\" errors=\"0\"",
+            ],
+        ),
+    ] {
+        let output = conformance(&url, &[&only[..], &["--format", format]].concat()).await;
+        assert_eq!(output.status.code(), Some(1), "{format}");
+        let report = stdout(&output);
+        for part in parts {
+            assert!(report.contains(part), "no {part:?} in:\n{report}");
+        }
+    }
+    assert_eq!(store.database.dump().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_should_that_fails_is_a_warning() {
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::StatusNamesTheAddress, None).await;
+    let output = conformance(&url, &["--only", "create,protocol"]).await;
+    let report = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert!(report.contains("FAILED protocol.statuses-without-values (SHOULD)\n"), "{report}");
+    assert!(report.contains(" conforms, but not to everything that it should"), "{report}");
+    // The proxy has no health service.
+    assert!(report.contains("  protocol.health: the store has no grpc.health.v1\n"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_skipped_is_in_the_verdict() {
+    let store = Bundled::start(Kind::Sqlite);
+    let output = conformance(&store.url(), &["--only", "delete", "--skip", "delete.twice"]).await;
+    let report = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert!(report.contains("Skipped:\n") && report.contains("  delete.twice: "), "{report}");
+    assert!(report.contains("as far as it was checked, which is no proof"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_cannot_be_deleted_are_named() {
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::NoDeletion, None).await;
+    let output = conformance(&url, &["--only", "create.defaults", "--format", "json"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!(with(&report, "passed"), ["create.defaults"]);
+    let ids = store.database.texts("SELECT id FROM users").await;
+    assert_eq!(ids.len(), 1);
+    let left = report["left_behind"][0].clone();
+    assert_eq!(left["user"], format!("id {:?}", ids[0]));
+    assert!(left["reason"].as_str().unwrap().contains("INTERNAL \"not today\""), "{left}");
+    let addresses = store.database.texts("SELECT email_address FROM users").await;
+    assert!(addresses[0].contains(report["mark"].as_str().unwrap()), "{addresses:?}");
+}
+
+/// A store that takes others' users for those of the run could have them changed and deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_of_others_are_neither_changed_nor_deleted_nor_shown() {
+    let store = Bundled::start(Kind::Sqlite);
+    let somebody = store.create(&email_address()).await;
+    let before = store.database.dump().await;
+    let url = Flawed::start(&store, Flaw::AnswersSomebodyElse, Some(somebody)).await;
+    let output = conformance(&url, &["--format", "json", "--skip", "race"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let report = json(&output);
+    assert!(with(&report, "failed").contains(&"create.returns-what-was-sent"), "{report}");
+    assert!(with(&report, "failed").contains(&"delete.user-is-gone"), "{report}");
+    for said in [stdout(&output), stderr(&output)] {
+        assert!(!said.contains("planted"), "{said}");
+        // `planted` as the bytes of a hash are shown.
+        assert!(!said.contains("706c616e746564"), "{said}");
+    }
+    assert_eq!(report["left_behind"], Value::Array(Vec::new()));
+    assert_eq!(store.database.dump().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stops_answering_does_not_conform_and_holds_nobody_up() {
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::Hangs, None).await;
+    let began = Instant::now();
+    let command = program(["conformance", &url, "--timeout", "500ms", "--format", "json"]);
+    let output = output(command).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    let report = json(&output);
+    assert!(!with(&report, "not_run").is_empty(), "{report}");
+    assert_eq!(report["conforms"], false);
+    // The user is there, and cannot be reached any more.
+    assert!(!report["left_behind"].as_array().unwrap().is_empty(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_run_after_its_users_are_deleted() {
+    let store = Bundled::start(Kind::Sqlite);
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let arguments = ["conformance", &store.url(), "--format", "json", "--timeout", "30s"];
+        let mut process = Process::start(program(arguments));
+        process.wait_for_log("create.ids-are-unique");
+        process.signal(signal);
+        assert_eq!(process.wait().code(), Some(code), "{signal}: {}", process.log());
+        let report: Value = serde_json::from_str(&process.wait_for_stdout("\n}\n")).unwrap();
+        assert_eq!(report["stopped"], true);
+        assert_eq!(report["conforms"], false);
+        assert_eq!(report["left_behind"], Value::Array(Vec::new()));
+        assert!(with(&report, "not_run").len() > 50, "{report}");
+        assert_eq!(store.database.dump().await, "", "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_run_at_once() {
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::Hangs, None).await;
+    let mut process = Process::start(program(["conformance", &url, "--timeout", "10m"]));
+    process.wait_for_log("the email addresses of this run have");
+    // Its first call that is not answered takes ten minutes.
+    let deadline = Instant::now() + PATIENCE;
+    while store.database.dump().await.is_empty() {
+        assert!(Instant::now() < deadline, "no user is created");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    process.signal("INT");
+    process.wait_for_log("stopping");
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(143));
+    assert!(process.log().contains("users of this run may still be there"), "{}", process.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_library_runs_in_a_test_of_ones_own() {
+    let store = Bundled::start(Kind::Sqlite);
+    let selection = |only: &str| Selection::new(vec![only.to_owned()], Vec::new()).unwrap();
+
+    let url = Flawed::start(&store, Flaw::None, None).await;
+    let report =
+        conformance::run(&Config::new(url.parse().unwrap()), &selection("create")).await.unwrap();
+    assert!(report.conforms(), "{}", conformance::report::text(&report));
+
+    let url = Flawed::start(&store, Flaw::TakenIsInternal, None).await;
+    let only = selection("create.taken-email-address");
+    let report = conformance::run(&Config::new(url.parse().unwrap()), &only).await.unwrap();
+    assert!(!report.conforms());
+    let failed = |result: &&conformance::CaseResult| matches!(result.outcome, Outcome::Failed(_));
+    assert_eq!(report.results.iter().filter(failed).count(), 1);
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Config::new(format!("grpc://{closed}").parse().unwrap());
+    let error = conformance::run(&nobody, &Selection::all()).await.unwrap_err();
+    assert!(error.to_string().contains("connecting"), "{error}");
+}
