@@ -24,6 +24,7 @@ mod counters;
 mod database_tls;
 mod descriptors;
 mod durability;
+mod examples;
 mod faroe;
 mod faults;
 mod grpc_tls;
