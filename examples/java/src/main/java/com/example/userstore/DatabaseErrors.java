@@ -2,6 +2,8 @@ package com.example.userstore;
 
 import io.grpc.Status;
 import java.sql.SQLException;
+import java.sql.SQLTransientConnectionException;
+import java.util.Set;
 import org.postgresql.util.PSQLException;
 import org.postgresql.util.ServerErrorMessage;
 
@@ -12,6 +14,12 @@ final class DatabaseErrors {
   /** By constraint, not by guess: the primary key is unique too. */
   private static final String EMAIL_ADDRESS_KEY = "users_email_address_key";
 
+  /**
+   * Classes of SQLSTATE whose messages have no value of a user to quote: connection, login, no such
+   * database, no such table or column, no resources, operator intervention.
+   */
+  private static final Set<String> FIT_FOR_A_LOG = Set.of("08", "28", "3D", "42", "53", "57");
+
   private DatabaseErrors() {}
 
   static Status status(SQLException error) {
@@ -19,16 +27,17 @@ final class DatabaseErrors {
         && EMAIL_ADDRESS_KEY.equals(constraint(error))) {
       return Status.ALREADY_EXISTS.withDescription("email address taken");
     }
-    String text = "database error " + error.getSQLState();
-    return switch (String.valueOf(error.getSQLState())) {
-      // Serialization failure, deadlock, lock wait over: nothing was changed.
-      case "40001", "40P01", "55P03" -> Status.ABORTED.withDescription(text);
-      // Never NOT_FOUND: Faroe would take it for the truth, and sign people out.
-      default -> Status.INTERNAL.withDescription(text);
-    };
+    Status status =
+        switch (String.valueOf(error.getSQLState())) {
+          // Serialization failure, deadlock, lock wait over: nothing was changed.
+          case "40001", "40P01", "55P03" -> Status.ABORTED;
+          // Never NOT_FOUND: Faroe would take it for the truth, and sign people out.
+          default -> Status.INTERNAL;
+        };
+    return status.withDescription(describe(error));
   }
 
-  /** For the log. Messages of classes 22 and 23, and details of any, may quote users' values. */
+  /** The code always, the message where it cannot quote a value of a user, details never. */
   static String describe(SQLException error) {
     String state = String.valueOf(error.getSQLState());
     String constraint = constraint(error);
@@ -36,7 +45,9 @@ final class DatabaseErrors {
     if (constraint != null) {
       text.append(" (").append(constraint).append(')');
     }
-    if (!state.startsWith("22") && !state.startsWith("23")) {
+    // The pool's own error, that no connection came free in time, may have no code.
+    if (error instanceof SQLTransientConnectionException
+        || FIT_FOR_A_LOG.stream().anyMatch(state::startsWith)) {
       ServerErrorMessage server = serverError(error);
       text.append(": ").append(server == null ? error.getMessage() : server.getMessage());
     }

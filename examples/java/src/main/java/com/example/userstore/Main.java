@@ -36,7 +36,7 @@ public final class Main {
     } catch (IllegalArgumentException wrong) {
       fail(2, wrong.getMessage());
     } catch (SQLException failed) {
-      fail(1, "the table cannot be created: " + DatabaseErrors.describe(failed));
+      fail(1, "the database cannot be used: " + DatabaseErrors.describe(failed));
     } catch (IOException failed) {
       fail(1, "cannot listen: " + failed.getMessage());
     }
@@ -70,12 +70,14 @@ public final class Main {
       server.shutdownNow();
     }
     pool.close();
+    // What was asked for has been done; the JVM's own code for an end by signal is 143.
+    Runtime.getRuntime().halt(0);
   }
 
   /** The messages say nothing of the URL, of which a password may be part. */
   private static DataSource database(String url) {
     // A name before the host is not JDBC's way; the driver would log it as part of the address.
-    if (url == null || !url.matches("jdbc:postgresql:(//[^/@?]*/)?[^/@]*(\\?.*)?")) {
+    if (url == null || !url.matches("jdbc:postgresql:[^@?]*(\\?.*)?")) {
       throw new IllegalArgumentException(
           "DATABASE_URL has to be jdbc:postgresql://HOST:PORT/DATABASE?user=USER&password=PASSWORD");
     }
@@ -85,9 +87,11 @@ public final class Main {
     } catch (IllegalArgumentException wrong) {
       throw new IllegalArgumentException("DATABASE_URL is not a URL that the driver can read");
     }
+    // Details quote values, and the pool logs errors as they are.
+    database.setLogServerErrorDetail(false);
     if (database.getSocketTimeout() == 0) {
       // Seconds. A database that says nothing any more must not keep its connections for ever.
-      database.setSocketTimeout(10);
+      database.setSocketTimeout(30);
     }
     return database;
   }
@@ -117,7 +121,7 @@ public final class Main {
       if (uri.getHost() != null && uri.getPort() != -1) {
         return new InetSocketAddress(uri.getHost(), uri.getPort());
       }
-    } catch (URISyntaxException wrong) {
+    } catch (URISyntaxException | IllegalArgumentException wrong) {
       // Said below.
     }
     throw new IllegalArgumentException("LISTEN has to be ADDRESS:PORT");

@@ -26,7 +26,6 @@ import java.sql.Connection;
 import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
-import java.sql.SQLTimeoutException;
 import java.util.HexFormat;
 import java.util.concurrent.Executor;
 import java.util.concurrent.Executors;
@@ -174,6 +173,7 @@ final class PostgresUserStore extends UserStoreGrpc.UserStoreImplBase {
         .asException();
   }
 
+  /** What is done with a statement: it is executed, and its result is read. */
   private interface Use<T> {
     T of(PreparedStatement statement) throws SQLException, StatusException;
   }
@@ -188,7 +188,7 @@ final class PostgresUserStore extends UserStoreGrpc.UserStoreImplBase {
         statement.setObject(i + 1, value);
       }
       if (call.isCancelled()) {
-        throw new SQLTimeoutException("the call was over before a connection was free");
+        throw callIsOver();
       }
       Context.CancellationListener stop = over -> cancel(statement);
       call.addListener(stop, cancelling);
@@ -199,6 +199,11 @@ final class PostgresUserStore extends UserStoreGrpc.UserStoreImplBase {
         call.removeListener(stop);
       }
     }
+  }
+
+  /** Nobody is there to hear it. */
+  private static StatusException callIsOver() {
+    return Status.CANCELLED.withDescription("the call is over").asException();
   }
 
   private static void cancel(PreparedStatement statement) {
@@ -213,6 +218,7 @@ final class PostgresUserStore extends UserStoreGrpc.UserStoreImplBase {
     T run() throws SQLException, StatusException;
   }
 
+  /** Runs a method, and answers with what it returns or with the status that its error means. */
   private static <T> void answer(String invocation, StreamObserver<T> observer, Method<T> method) {
     T response;
     try {
@@ -221,6 +227,10 @@ final class PostgresUserStore extends UserStoreGrpc.UserStoreImplBase {
       observer.onError(answer);
       return;
     } catch (SQLException error) {
+      if (Context.current().isCancelled()) {
+        observer.onError(callIsOver());
+        return;
+      }
       Status status = DatabaseErrors.status(error);
       if (status.getCode() != Status.Code.ALREADY_EXISTS) {
         log.warning(invocation + ": " + DatabaseErrors.describe(error));
