@@ -3,6 +3,8 @@
 
 mod go;
 mod java;
+mod python;
+mod rust;
 
 use std::{
     fs,
