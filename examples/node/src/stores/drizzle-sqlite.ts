@@ -1,0 +1,82 @@
+// Drizzle on SQLite.
+
+import { DrizzleQueryError, and, eq, sql } from "drizzle-orm";
+import { type LibSQLDatabase, drizzle } from "drizzle-orm/libsql";
+import { blob, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
+
+import type { Sqlite } from "../databases/sqlite.js";
+import type { NewUser, Password, Store } from "../store.js";
+
+const users = sqliteTable("users", {
+  id: text("id").primaryKey(),
+  emailAddress: text("email_address").notNull().unique("users_email_address_key"),
+  passwordHash: blob("password_hash", { mode: "buffer" }).notNull(),
+  passwordHashAlgorithmId: text("password_hash_algorithm_id").notNull(),
+  passwordSalt: blob("password_salt", { mode: "buffer" }).notNull(),
+  disabled: integer("disabled", { mode: "boolean" }).notNull().default(false),
+  displayName: text("display_name").notNull().default(""),
+  emailAddressCounter: integer("email_address_counter").notNull().default(0),
+  passwordHashCounter: integer("password_hash_counter").notNull().default(0),
+  disabledCounter: integer("disabled_counter").notNull().default(0),
+  sessionsCounter: integer("sessions_counter").notNull().default(0),
+});
+
+export class DrizzleSqliteStore implements Store {
+  private readonly db: LibSQLDatabase;
+
+  constructor(private readonly database: Sqlite) {
+    this.db = drizzle(database.client);
+  }
+
+  insert(user: NewUser) {
+    return this.db.insert(users).values(user);
+  }
+
+  async find(id: string) {
+    const [user] = await this.db.select().from(users).where(eq(users.id, id));
+    return user;
+  }
+
+  async findByEmailAddress(emailAddress: string) {
+    const [user] = await this.db.select().from(users).where(eq(users.emailAddress, emailAddress));
+    return user;
+  }
+
+  async updateEmailAddress(id: string, emailAddress: string, counter: number) {
+    const { rowsAffected } = await this.db
+      .update(users)
+      .set({ emailAddress, emailAddressCounter: sql`${users.emailAddressCounter} + 1` })
+      .where(and(eq(users.id, id), eq(users.emailAddressCounter, counter)));
+    return rowsAffected;
+  }
+
+  async updatePassword(id: string, password: Password, counter: number) {
+    const { rowsAffected } = await this.db
+      .update(users)
+      .set({ ...password, passwordHashCounter: sql`${users.passwordHashCounter} + 1` })
+      .where(and(eq(users.id, id), eq(users.passwordHashCounter, counter)));
+    return rowsAffected;
+  }
+
+  async incrementSessions(id: string, counter: number) {
+    const { rowsAffected } = await this.db
+      .update(users)
+      .set({ sessionsCounter: sql`${users.sessionsCounter} + 1` })
+      .where(and(eq(users.id, id), eq(users.sessionsCounter, counter)));
+    return rowsAffected;
+  }
+
+  async delete(id: string) {
+    const { rowsAffected } = await this.db.delete(users).where(eq(users.id, id));
+    return rowsAffected;
+  }
+
+  problem(error: unknown) {
+    // Drizzle puts the values into the message of its own error; the driver's is inside.
+    return this.database.problem(error instanceof DrizzleQueryError ? error.cause : error);
+  }
+
+  close() {
+    return this.database.close();
+  }
+}
