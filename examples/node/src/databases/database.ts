@@ -19,6 +19,6 @@ export function schema(database: string): string {
 
 // For what is no error of a database, such as a connection that was refused.
 export function failure(error: unknown): Problem {
-  const { code, name } = error as { code?: string; name?: string };
+  const { code, name } = Object(error) as { code?: string; name?: string };
   return { kind: "failure", code: code ?? name ?? "unknown" };
 }

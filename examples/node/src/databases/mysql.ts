@@ -29,7 +29,7 @@ export class Mysql implements Database {
   }
 
   problem(error: unknown): Problem {
-    const { errno, code, sqlMessage } = error as { errno?: number; code?: string; sqlMessage?: string };
+    const { errno, code, sqlMessage } = Object(error) as { errno?: number; code?: string; sqlMessage?: string };
     if (sqlMessage === undefined || code === undefined) return failure(error);
     switch (errno) {
       case 1062: // ER_DUP_ENTRY: "Duplicate entry 'VALUE' for key 'KEY'"; only its end is not a stranger's.
