@@ -22,6 +22,7 @@ mod counters;
 mod database_tls;
 mod descriptors;
 mod durability;
+mod examples;
 mod faults;
 mod grpc_tls;
 mod interop;

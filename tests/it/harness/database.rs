@@ -87,6 +87,17 @@ impl Database {
         })
     }
 
+    /// Runs statements on a connection that stays, with the transaction that they may begin.
+    pub async fn hold(&self, sql: &str) -> Held {
+        let mut held = match self.kind {
+            Kind::Sqlite => Held::Sqlite(SqliteConnection::connect(&self.url).await.unwrap()),
+            Kind::Postgres => Held::Postgres(PgConnection::connect(&self.url).await.unwrap()),
+            Kind::MariaDb => Held::MariaDb(MySqlConnection::connect(&self.url).await.unwrap()),
+        };
+        held.execute(sql).await;
+        held
+    }
+
     /// The first column of what a query finds; it has to be text.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         let sql = AssertSqlSafe(sql.to_owned());
@@ -154,6 +165,25 @@ impl Database {
             ),
         };
         self.texts(&sql).await.join("\n")
+    }
+}
+
+/// A connection beside the program, and the transaction on it, until it is dropped.
+pub enum Held {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+    MariaDb(MySqlConnection),
+}
+
+impl Held {
+    pub async fn execute(&mut self, sql: &str) {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self {
+            Self::Sqlite(db) => sql.execute(db).await.map(|_| ()),
+            Self::Postgres(db) => sql.execute(db).await.map(|_| ()),
+            Self::MariaDb(db) => sql.execute(db).await.map(|_| ()),
+        }
+        .unwrap();
     }
 }
 

@@ -180,6 +180,25 @@ impl Process {
         }
     }
 
+    /// Waits for a whole line of standard output that begins so.
+    pub fn wait_for_stdout_line(&mut self, beginning: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            let text = self.stdout();
+            let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            if let Some(line) = lines.find(|line| line.starts_with(beginning)) {
+                return line.to_owned();
+            }
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "no line {beginning:?} on standard output:\n{text}\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
         let status =

@@ -1,0 +1,309 @@
+//! The example stores of `examples/`: each is built by its own ecosystem's tools, started as its
+//! README says, judged by `faroe-sidecar conformance`, and used with the sidecar in front.
+
+mod go;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    base64,
+    client::{Client, new_user},
+    database::{Database, Kind},
+    email_address,
+    process::{Process, Sidecar, output_of, program},
+};
+
+/// Long enough for a package manager and a compiler.
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
+const CONFORMANCE_LIMIT: Duration = Duration::from_secs(180);
+
+/// The folder of an example.
+fn folder(example: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example)
+}
+
+/// Where an example is built and its tools keep what they download: below `target/`.
+fn build_folder(example: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("examples").join(example);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A command that is run in the folder of an example.
+fn command(example: &str, program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.current_dir(folder(example));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a step of a build; the test fails with what it said if it does.
+fn build(step: Command) {
+    let shown = format!("{step:?}");
+    let output = output_of(step, "", BUILD_LIMIT);
+    assert!(output.status.success(), "{shown}\n{}", said(&output));
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// An example that serves.
+struct Example {
+    process: Process,
+    /// As the sidecar takes it: `grpc://127.0.0.1:PORT`.
+    url: String,
+}
+
+impl Example {
+    /// Starts it on a free port, and waits for its line `listening on ADDRESS`.
+    fn start(mut command: Command) -> Self {
+        command.env("LISTEN", "127.0.0.1:0");
+        let mut process = Process::start(command);
+        let said = process.wait_for_stdout_line("listening on ");
+        let address = said.strip_prefix("listening on ").unwrap();
+        assert!(!address.ends_with(":0"), "not the port that it listens on: {address}");
+        let url = format!("grpc://{address}");
+        Self { process, url }
+    }
+
+    /// Every case of the conformance suite that is a MUST holds.
+    fn conforms(&self) {
+        let arguments = ["conformance", &self.url];
+        let output = output_of(program(arguments), "", CONFORMANCE_LIMIT);
+        assert!(
+            output.status.success(),
+            "{}\nthe log of the store:\n{}",
+            said(&output),
+            self.process.log()
+        );
+    }
+
+    /// The sidecar in front of it, ready.
+    fn sidecar(&self) -> Sidecar {
+        // SQLite waits for a lock as long as the other stores' default timeout.
+        Sidecar::ready(&self.url, &["--store-timeout", "20s"])
+    }
+
+    /// SIGTERM is a request to stop, with connections open too.
+    fn stops(mut self) {
+        let status = self.process.terminate();
+        assert!(status.success(), "{status}:\n{}", self.process.log());
+    }
+}
+
+/// What every example has to show that keeps its users in memory.
+async fn prove_in_memory(start: Command) {
+    let example = Example::start(start);
+    example.conforms();
+    let sidecar = example.sidecar();
+    every_action(&sidecar.client()).await;
+    example.stops();
+}
+
+/// What every example has to show on a database: `start` gives the command that starts it there.
+///
+/// The table is `users`, with columns by the names of the contract.
+async fn prove(database: &Database, start: impl Fn() -> Command) {
+    let example = Example::start(start());
+    example.conforms();
+    let left = database.number("SELECT COUNT(*) FROM users").await;
+    assert_eq!(left, 0, "the conformance suite takes its users away");
+
+    let sidecar = example.sidecar();
+    let client = sidecar.client();
+    every_action(&client).await;
+    what_the_application_sets_is_seen(&client, database).await;
+    a_counter_at_its_end_stays(&client, database).await;
+    a_conflict_of_the_database_is_one(&client, database).await;
+    a_database_that_fails_has_no_fewer_users(&client, database).await;
+    let kept = client.create_user(&email_address()).await;
+    // The sidecar is still connected.
+    example.stops();
+    drop(sidecar);
+
+    // The table is there already, and so are the users.
+    let example = Example::start(start());
+    let sidecar = example.sidecar();
+    assert_eq!(sidecar.client().get_user(&kept).await, kept);
+    example.stops();
+}
+
+/// Each action once, with its errors, as a Faroe server sees them.
+async fn every_action(client: &Client) {
+    let taken = client.create_user(&email_address()).await["email_address"].clone();
+    let again = client.error_code("create_user", new_user(taken.as_str().unwrap())).await;
+    assert_eq!(again, "email_address_already_used");
+
+    let address = email_address();
+    let user = client.create_user(&address).await;
+    let found =
+        client.values("get_user_by_email_address", json!({ "email_address": address })).await;
+    assert_eq!(found["user"], user);
+
+    let id = &user["id"];
+    let to = |address: &Value, counter: i32| json!({ "user_id": id, "email_address": address, "user_email_address_counter": counter });
+    let update = "update_user_email_address";
+    assert_eq!(client.error_code(update, to(&taken, 0)).await, "email_address_already_used");
+    assert_eq!(client.error_code(update, to(&taken, 1)).await, "user_not_found");
+    let new_address = json!(email_address());
+    client.values(update, to(&new_address, 0)).await;
+
+    let password = |counter: i32| {
+        json!({
+            "user_id": id, "password_hash": base64([0; 32]), "password_hash_algorithm_id": "other",
+            "password_salt": base64([]), "user_password_hash_counter": counter
+        })
+    };
+    let update = "update_user_password_hash";
+    assert_eq!(client.error_code(update, password(1)).await, "user_not_found");
+    client.values(update, password(0)).await;
+    client.values(update, password(1)).await;
+
+    let sessions = |counter: i32| json!({ "user_id": id, "user_sessions_counter": counter });
+    let update = "increment_user_sessions_counter";
+    for counter in 0..3 {
+        client.values(update, sessions(counter)).await;
+    }
+    assert_eq!(client.error_code(update, sessions(0)).await, "user_not_found");
+
+    let mut expected = user.clone();
+    expected["email_address"] = new_address;
+    expected["email_address_counter"] = json!(1);
+    expected["password_hash"] = json!(base64([0; 32]));
+    expected["password_hash_algorithm_id"] = json!("other");
+    expected["password_salt"] = json!("");
+    expected["password_hash_counter"] = json!(2);
+    expected["sessions_counter"] = json!(3);
+    assert_eq!(client.get_user(&user).await, expected);
+
+    client.values("delete_user", json!({ "user_id": id })).await;
+    for action in ["get_user", "delete_user"] {
+        let gone = client.error_code(action, json!({ "user_id": id })).await;
+        assert_eq!(gone, "user_not_found", "{action}");
+    }
+}
+
+/// The columns that Faroe never writes reach it all the same.
+async fn what_the_application_sets_is_seen(client: &Client, database: &Database) {
+    let mut user = client.create_user(&email_address()).await;
+    let sql = format!(
+        "UPDATE users SET disabled = {}, disabled_counter = 7, display_name = 'planted Zoë' \
+         WHERE id = '{}'",
+        if database.kind == Kind::Postgres { "TRUE" } else { "1" },
+        user["id"].as_str().unwrap()
+    );
+    assert_eq!(database.execute(&sql).await, 1);
+    user["disabled"] = json!(true);
+    user["disabled_counter"] = json!(7);
+    user["display_name"] = json!("planted Zoë");
+    assert_eq!(client.get_user(&user).await, user);
+}
+
+/// The one obligation that the conformance suite cannot reach: 2147483647 calls are too many.
+async fn a_counter_at_its_end_stays(client: &Client, database: &Database) {
+    let user = client.create_user(&email_address()).await;
+    let sql = format!(
+        "UPDATE users SET email_address_counter = 2147483647, password_hash_counter = 2147483647, \
+         sessions_counter = 2147483647 WHERE id = '{}'",
+        user["id"].as_str().unwrap()
+    );
+    assert_eq!(database.execute(&sql).await, 1);
+    let before = client.get_user(&user).await;
+    assert_eq!(before["sessions_counter"], json!(i32::MAX));
+    for (seen, code) in [(i32::MAX, "internal_error"), (i32::MAX - 1, "user_not_found")] {
+        for (action, arguments) in updates(&user, seen) {
+            assert_eq!(client.error_code(action, arguments).await, code, "{action} from {seen}");
+        }
+    }
+    assert_eq!(client.get_user(&user).await, before);
+}
+
+/// The three compare-and-sets, where each counter was seen with the same value.
+fn updates(user: &Value, seen: i32) -> [(&'static str, Value); 3] {
+    let id = &user["id"];
+    [
+        (
+            "update_user_email_address",
+            json!({
+                "user_id": id, "email_address": email_address(), "user_email_address_counter": seen
+            }),
+        ),
+        (
+            "update_user_password_hash",
+            json!({
+                "user_id": id, "password_hash": base64("planted"),
+                "password_hash_algorithm_id": "planted", "password_salt": base64("planted"),
+                "user_password_hash_counter": seen
+            }),
+        ),
+        (
+            "increment_user_sessions_counter",
+            json!({ "user_id": id, "user_sessions_counter": seen }),
+        ),
+    ]
+}
+
+/// A deadlock or a lock that does not come free is told from other errors, and nothing has changed.
+async fn a_conflict_of_the_database_is_one(client: &Client, database: &Database) {
+    let user = client.create_user(&email_address()).await;
+    let conflicts = match database.kind {
+        // A lock that is held for longer than anybody waits.
+        Kind::Sqlite => "BEGIN IMMEDIATE",
+        // What a deadlock answers, without the wait for one. The message quotes a value.
+        Kind::Postgres => {
+            "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION USING ERRCODE = '40P01', MESSAGE = 'planted', DETAIL = 'planted'; END $$; \
+             CREATE TRIGGER conflict BEFORE UPDATE OR DELETE ON users \
+             FOR EACH ROW EXECUTE FUNCTION conflict()"
+        }
+        Kind::MariaDb => {
+            "CREATE TRIGGER conflict BEFORE UPDATE ON users FOR EACH ROW \
+             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'planted'"
+        }
+    };
+    let mut held = database.hold(conflicts).await;
+    let [_, _, (action, arguments)] = updates(&user, 0);
+    assert_eq!(client.error_code(action, arguments.clone()).await, "internal_conflict");
+    let removed = match database.kind {
+        Kind::Sqlite => "ROLLBACK",
+        Kind::Postgres => "DROP TRIGGER conflict ON users; DROP FUNCTION conflict()",
+        Kind::MariaDb => "DROP TRIGGER conflict",
+    };
+    held.execute(removed).await;
+    assert_eq!(client.get_user(&user).await, user);
+    client.values(action, arguments).await;
+}
+
+/// Not found is a fact: a database that cannot answer is none, or people would be signed out.
+async fn a_database_that_fails_has_no_fewer_users(client: &Client, database: &Database) {
+    let user = client.create_user(&email_address()).await;
+    let id = &user["id"];
+    let by_address = json!({ "email_address": user["email_address"] });
+    database.execute("ALTER TABLE users RENAME TO elsewhere").await;
+    for (action, arguments) in [
+        ("get_user", json!({ "user_id": id })),
+        ("get_user_by_email_address", by_address),
+        ("delete_user", json!({ "user_id": id })),
+        ("create_user", new_user(&email_address())),
+    ]
+    .into_iter()
+    .chain(updates(&user, 0))
+    {
+        assert_eq!(client.error_code(action, arguments).await, "internal_error", "{action}");
+    }
+    database.execute("ALTER TABLE elsewhere RENAME TO users").await;
+    assert_eq!(client.get_user(&user).await, user);
+}
