@@ -1,15 +1,12 @@
-PRAGMA journal_mode = WAL;
-
--- The driver cuts text at a NUL character when it reads: such text is refused.
 -- Integers of SQLite have 64 bits: the checks keep counters to 32.
 CREATE TABLE IF NOT EXISTS users (
     id                         TEXT    NOT NULL PRIMARY KEY,
-    email_address              TEXT    NOT NULL UNIQUE CHECK (instr(email_address, char(0)) = 0),
+    email_address              TEXT    NOT NULL UNIQUE,
     password_hash              BLOB    NOT NULL,
-    password_hash_algorithm_id TEXT    NOT NULL CHECK (instr(password_hash_algorithm_id, char(0)) = 0),
+    password_hash_algorithm_id TEXT    NOT NULL,
     password_salt              BLOB    NOT NULL,
     disabled                   INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
-    display_name               TEXT    NOT NULL DEFAULT '' CHECK (instr(display_name, char(0)) = 0),
+    display_name               TEXT    NOT NULL DEFAULT '',
     email_address_counter      INTEGER NOT NULL DEFAULT 0 CHECK (email_address_counter BETWEEN 0 AND 2147483647),
     password_hash_counter      INTEGER NOT NULL DEFAULT 0 CHECK (password_hash_counter BETWEEN 0 AND 2147483647),
     disabled_counter           INTEGER NOT NULL DEFAULT 0 CHECK (disabled_counter BETWEEN 0 AND 2147483647),

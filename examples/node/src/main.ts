@@ -35,7 +35,7 @@ const GRACE = 10_000;
 // A file of SQLite and a socket are for the user that runs this alone.
 process.umask(0o077);
 
-const { STORE = "sql-sqlite", DATABASE_URL = "file:users.sqlite", LISTEN = "127.0.0.1:50051" } = process.env;
+const { STORE = "sql-sqlite", DATABASE_URL = "users.sqlite", LISTEN = "127.0.0.1:50051" } = process.env;
 const open = STORES[STORE];
 if (open === undefined) fail(`STORE is none of ${Object.keys(STORES).join(", ")}`);
 const store = await open(DATABASE_URL).catch((error) => fail(`DATABASE_URL of ${STORE} cannot be used: ${error.code ?? error.name}`));

@@ -2,6 +2,7 @@
 //! README says, judged by `faroe-sidecar conformance`, and used with the sidecar in front.
 
 mod go;
+mod node;
 
 use std::{
     fs,

@@ -1,34 +1,37 @@
-import { type Client, LibsqlError, createClient } from "@libsql/client";
+import BetterSqlite from "better-sqlite3";
 
 import type { Problem } from "../store.js";
-import { type Database, type Value, failure, schema } from "./database.js";
+import { type Database, type Row, type Value, failure, schema } from "./database.js";
 
 export class Sqlite implements Database {
-  private constructor(readonly client: Client) {}
+  private constructor(readonly connection: BetterSqlite.Database) {}
 
-  static async open(url: string): Promise<Sqlite> {
-    // The driver works on the thread of the event loop: more connections would do no more at once.
-    // `timeout`, in milliseconds, is for other programs that write.
-    const client = createClient({ url, concurrency: 1, timeout: 2000 });
-    await client.executeMultiple(schema("sqlite"));
-    return new Sqlite(client);
+  static async open(file: string): Promise<Sqlite> {
+    // In milliseconds. Nothing else happens in this program while it waits for one that writes.
+    const connection = new BetterSqlite(file, { timeout: 2000 });
+    connection.pragma("journal_mode = WAL");
+    // Or a loss of power could undo what was acknowledged.
+    connection.pragma("synchronous = FULL");
+    connection.exec(schema("sqlite"));
+    return new Sqlite(connection);
   }
 
   async run(sql: string, values: Value[]) {
-    const { rows, rowsAffected } = await this.client.execute(sql, values);
-    return { rows, changed: rowsAffected };
+    const statement = this.connection.prepare<Value[], Row>(sql);
+    if (statement.reader) return { rows: statement.all(...values), changed: 0 };
+    return { rows: [], changed: statement.run(...values).changes };
   }
 
   problem(error: unknown): Problem {
-    if (!(error instanceof LibsqlError)) return failure(error);
-    const code = error.extendedCode ?? error.code;
+    if (!(error instanceof BetterSqlite.SqliteError)) return failure(error);
+    const { code } = error;
     // The primary key has a code of its own: what else is unique is the email address.
     if (code === "SQLITE_CONSTRAINT_UNIQUE") return { kind: "email address taken", code };
-    if (error.code === "SQLITE_BUSY" || error.code === "SQLITE_LOCKED") return { kind: "conflict", code };
+    if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return { kind: "conflict", code };
     return { kind: "failure", code };
   }
 
   async close() {
-    this.client.close();
+    this.connection.close();
   }
 }

@@ -1,7 +1,7 @@
 // Drizzle on SQLite.
 
-import { DrizzleQueryError, and, eq, sql } from "drizzle-orm";
-import { type LibSQLDatabase, drizzle } from "drizzle-orm/libsql";
+import { and, eq, sql } from "drizzle-orm";
+import { type BetterSQLite3Database, drizzle } from "drizzle-orm/better-sqlite3";
 import { blob, integer, sqliteTable, text } from "drizzle-orm/sqlite-core";
 
 import type { Sqlite } from "../databases/sqlite.js";
@@ -22,10 +22,10 @@ const users = sqliteTable("users", {
 });
 
 export class DrizzleSqliteStore implements Store {
-  private readonly db: LibSQLDatabase;
+  private readonly db: BetterSQLite3Database;
 
   constructor(private readonly database: Sqlite) {
-    this.db = drizzle(database.client);
+    this.db = drizzle(database.connection);
   }
 
   insert(user: NewUser) {
@@ -43,37 +43,36 @@ export class DrizzleSqliteStore implements Store {
   }
 
   async updateEmailAddress(id: string, emailAddress: string, counter: number) {
-    const { rowsAffected } = await this.db
+    const { changes } = await this.db
       .update(users)
       .set({ emailAddress, emailAddressCounter: sql`${users.emailAddressCounter} + 1` })
       .where(and(eq(users.id, id), eq(users.emailAddressCounter, counter)));
-    return rowsAffected;
+    return changes;
   }
 
   async updatePassword(id: string, password: Password, counter: number) {
-    const { rowsAffected } = await this.db
+    const { changes } = await this.db
       .update(users)
       .set({ ...password, passwordHashCounter: sql`${users.passwordHashCounter} + 1` })
       .where(and(eq(users.id, id), eq(users.passwordHashCounter, counter)));
-    return rowsAffected;
+    return changes;
   }
 
   async incrementSessions(id: string, counter: number) {
-    const { rowsAffected } = await this.db
+    const { changes } = await this.db
       .update(users)
       .set({ sessionsCounter: sql`${users.sessionsCounter} + 1` })
       .where(and(eq(users.id, id), eq(users.sessionsCounter, counter)));
-    return rowsAffected;
+    return changes;
   }
 
   async delete(id: string) {
-    const { rowsAffected } = await this.db.delete(users).where(eq(users.id, id));
-    return rowsAffected;
+    const { changes } = await this.db.delete(users).where(eq(users.id, id));
+    return changes;
   }
 
   problem(error: unknown) {
-    // Drizzle puts the values into the message of its own error; the driver's is inside.
-    return this.database.problem(error instanceof DrizzleQueryError ? error.cause : error);
+    return this.database.problem(error);
   }
 
   close() {

@@ -68,14 +68,14 @@ export class SqlStore implements Store {
   }
 }
 
-// Bytes come as Buffer or ArrayBuffer, MySQL's binary text as Buffer, booleans as number or boolean.
+// MySQL's binary text comes as a Buffer, and the booleans of two databases as numbers.
 function toUser(row: Row): User {
   return {
     id: String(row.id),
     emailAddress: String(row.email_address),
-    passwordHash: Buffer.from(row.password_hash as ArrayBuffer),
+    passwordHash: row.password_hash as Buffer,
     passwordHashAlgorithmId: String(row.password_hash_algorithm_id),
-    passwordSalt: Buffer.from(row.password_salt as ArrayBuffer),
+    passwordSalt: row.password_salt as Buffer,
     disabled: Boolean(row.disabled),
     displayName: String(row.display_name),
     emailAddressCounter: Number(row.email_address_counter),
