@@ -17,6 +17,7 @@
 //! | [`tls`], [`authz`] | PEM files to rustls configurations; certificates to names; who may call |
 //! | [`store`] | a URL to a store: [`store::sql`] bundled, [`store::remote`] over gRPC |
 //! | [`served`] | the bundled store as a gRPC server |
+//! | [`conformance`] | whether any gRPC store keeps the contract |
 //! | [`proto`] | the code generated from the contract |
 //! | [`admin`], [`metrics`], [`readiness`], [`telemetry`], [`trace`], [`otlp`] | what operators see |
 //! | [`app`] | configuration to bound listeners to serving to the end |
@@ -29,6 +30,7 @@ pub mod admin;
 pub mod app;
 pub mod authz;
 pub mod cli;
+pub mod conformance;
 mod descriptors;
 pub mod dev;
 pub mod drain;

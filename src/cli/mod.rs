@@ -5,6 +5,7 @@
 
 mod admin;
 mod check;
+mod conformance;
 mod dev;
 mod drain;
 mod health;
@@ -53,6 +54,9 @@ enum Command {
     Migrate(migrate::Options),
     /// Serves the bundled store as a gRPC UserStore, with health and reflection.
     Store(store::Options),
+    /// Checks any running UserStore against the contract, with users of its own that it deletes
+    /// again. Exits 0 if the store conforms, 1 if not, 3 if it could not be reached.
+    Conformance(conformance::Options),
     /// Prints the .proto of the UserStore.
     Proto,
     /// Reads the whole configuration as serve would, certificates included, says what is wrong, and
@@ -107,6 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(options) => serve::run(options),
         Command::Migrate(options) => migrate::run(options),
         Command::Store(options) => store::run(options),
+        Command::Conformance(options) => conformance::run(options),
         Command::Proto => proto::run(),
         Command::Check(options) => check::run(options),
         Command::Health(options) => health::run(options),

@@ -71,7 +71,7 @@ impl State {
 /// Sends each call on one of the open connections. Clones share them; when the last is dropped,
 /// the connections end after the calls on them.
 #[derive(Clone)]
-pub(super) struct Balancer {
+pub(crate) struct Balancer {
     state: watch::Receiver<State>,
     next: Arc<AtomicUsize>,
     /// How long a call waits for a connection, where it has no deadline of its own.

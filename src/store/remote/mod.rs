@@ -19,8 +19,9 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
+pub(crate) use self::balancer::Balancer;
+use self::connect::Tls;
 pub use self::url::Url;
-use self::{balancer::Balancer, connect::Tls};
 use super::{Deadline, MAX_MESSAGE, NotReached, Unanswered, reach_timeout};
 use crate::{
     proto::{
@@ -60,6 +61,43 @@ impl std::fmt::Debug for Config {
     }
 }
 
+/// Connections that are made and kept in the background, and the origin that requests on them have.
+/// What is sent there is sent once.
+///
+/// # Errors
+///
+/// If the host cannot be the name in a certificate, or TLS is wanted and not configured.
+pub(crate) fn connections(config: Config) -> Result<(Balancer, Uri), super::InvalidUrl> {
+    let (origin, tls) = match &config.url {
+        // A socket's path as `:authority` is refused by some servers.
+        Url::Unix(_) => (Uri::from_static("http://localhost"), None),
+        Url::Tcp { host, port, tls } => {
+            let host_port = if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            };
+            let scheme = if *tls { "https" } else { "http" };
+            let wrong = || {
+                super::InvalidUrl::new("the store's host is no name that can be in a certificate")
+            };
+            let origin = format!("{scheme}://{host_port}").parse().map_err(|_| wrong())?;
+            let tls = match (tls, config.tls) {
+                (false, _) => None,
+                (true, Some(material)) => Some(Tls {
+                    material,
+                    name: ServerName::try_from(host.clone()).map_err(|_| wrong())?,
+                }),
+                (true, None) => {
+                    return Err(super::InvalidUrl::new("grpcs:// needs TLS material"));
+                }
+            };
+            (origin, tls)
+        }
+    };
+    Ok((Balancer::start(config.url, tls, reach_timeout(config.store_timeout)), origin))
+}
+
 /// A client of a gRPC `UserStore`. Clones share its connections.
 #[derive(Clone)]
 pub struct RemoteStore {
@@ -77,40 +115,12 @@ impl RemoteStore {
     ///
     /// If the host cannot be the name in a certificate, or TLS is wanted and not configured.
     pub fn start(config: Config) -> Result<Self, super::InvalidUrl> {
-        let (origin, tls) = match &config.url {
-            // A socket's path as `:authority` is refused by some servers.
-            Url::Unix(_) => (Uri::from_static("http://localhost"), None),
-            Url::Tcp { host, port, tls } => {
-                let host_port = if host.contains(':') {
-                    format!("[{host}]:{port}")
-                } else {
-                    format!("{host}:{port}")
-                };
-                let scheme = if *tls { "https" } else { "http" };
-                let wrong = || {
-                    super::InvalidUrl::new(
-                        "the store's host is no name that can be in a certificate",
-                    )
-                };
-                let origin = format!("{scheme}://{host_port}").parse().map_err(|_| wrong())?;
-                let tls = match (tls, config.tls) {
-                    (false, _) => None,
-                    (true, Some(material)) => Some(Tls {
-                        material,
-                        name: ServerName::try_from(host.clone()).map_err(|_| wrong())?,
-                    }),
-                    (true, None) => {
-                        return Err(super::InvalidUrl::new("grpcs:// needs TLS material"));
-                    }
-                };
-                (origin, tls)
-            }
-        };
-        let balancer = Balancer::start(config.url, tls, reach_timeout(config.store_timeout));
+        let store_timeout = config.store_timeout;
+        let (balancer, origin) = connections(config)?;
         let health = HealthClient::with_origin(balancer.clone(), origin.clone());
         let client = UserStoreClient::with_origin(balancer.clone(), origin)
             .max_decoding_message_size(MAX_MESSAGE);
-        Ok(Self { client, health, balancer, store_timeout: config.store_timeout })
+        Ok(Self { client, health, balancer, store_timeout })
     }
 
     /// Whether a connection is open and the store, if it has `grpc.health.v1`, says that it serves.

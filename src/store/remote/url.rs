@@ -1,6 +1,7 @@
 //! The address of a gRPC `UserStore`.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv6Addr},
     path::PathBuf,
     str::FromStr,
@@ -40,6 +41,21 @@ impl Url {
     /// Whether TLS is spoken.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tcp { tls: true, .. })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port, tls } => {
+                let scheme = if *tls { "grpcs" } else { "grpc" };
+                match host.contains(':') {
+                    true => write!(f, "{scheme}://[{host}]:{port}"),
+                    false => write!(f, "{scheme}://{host}:{port}"),
+                }
+            }
+        }
     }
 }
 
@@ -128,6 +144,13 @@ mod tests {
             "grpc://[::1%1]:1",
         ] {
             assert!(wrong.parse::<Url>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_it_is_written() {
+        for url in ["grpc://localhost:50051", "grpcs://[::1]:443", "unix:///run/s.sock"] {
+            assert_eq!(url.parse::<Url>().unwrap().to_string(), url);
         }
     }
 

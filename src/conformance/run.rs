@@ -1,0 +1,286 @@
+//! One run: the cases one after the other, and behind each the deletion of what it has made.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::{
+    case::{Case, Check, Level, NotPassed, Outcome},
+    cases,
+    selection::Selection,
+    subject::{LeftBehind, Subject},
+};
+use crate::{store::remote, tls::ClientMaterial};
+
+/// How the store is reached.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where it listens.
+    pub url: remote::Url,
+    /// TLS towards it; needed if the URL says `grpcs`.
+    pub tls: Option<Arc<ClientMaterial>>,
+    /// How long each call may take, 10 s unless set: its `grpc-timeout`.
+    pub timeout: Duration,
+}
+
+impl Config {
+    /// How long a call may take where nobody says otherwise.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Without TLS, with the default timeout.
+    pub fn new(url: remote::Url) -> Self {
+        Self { url, tls: None, timeout: Self::DEFAULT_TIMEOUT }
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("url", &self.url)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Nothing could be checked: no call was ever answered. The text says why.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct NotReached(String);
+
+/// What came of one case.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Result {
+    /// The case.
+    pub case: &'static Case,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took, cleaning up included.
+    pub took: Duration,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// The URL of the store.
+    pub store: String,
+    /// One for each case, those that did not run included.
+    pub results: Vec<Result>,
+    /// Users of the run who may still be there.
+    pub left_behind: Vec<LeftBehind>,
+    /// Whether the run was stopped before its end.
+    pub stopped: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Report {
+    /// Whether every MUST that ran passed, the run came to its end, and no user is left behind.
+    /// Skipped cases do not count: [`Report::is_complete`] tells whether there were any.
+    pub fn conforms(&self) -> bool {
+        let broken = |result: &Result| {
+            result.case.level == Level::Must
+                && matches!(result.outcome, Outcome::Failed(_) | Outcome::NotRun(_))
+        };
+        !self.stopped && self.left_behind.is_empty() && !self.results.iter().any(broken)
+    }
+
+    /// Whether every MUST was checked that can be: only then is a run that conforms a proof.
+    pub fn is_complete(&self) -> bool {
+        !self.results.iter().any(|result| {
+            result.case.level == Level::Must
+                && matches!(result.outcome, Outcome::Skipped | Outcome::NotRun(_))
+        })
+    }
+
+    /// The results that an outcome is looked for in.
+    pub fn with(&self, outcome: impl Fn(&Outcome) -> bool) -> impl Iterator<Item = &Result> {
+        self.results.iter().filter(move |result| outcome(&result.outcome))
+    }
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A case begins: its number of so many that run.
+    Started {
+        /// The case.
+        case: &'static Case,
+        /// From 1.
+        number: usize,
+        /// How many cases of the selection can be checked.
+        of: usize,
+    },
+    /// It has ended.
+    Ended(&'a Result),
+}
+
+/// Runs the cases of a selection.
+///
+/// # Errors
+///
+/// If the store could not be reached: nothing was done to it.
+pub async fn run(
+    config: &Config,
+    selection: &Selection,
+) -> std::result::Result<Report, NotReached> {
+    run_until(config, selection, std::future::pending(), |_| {}).await
+}
+
+/// The same, telling how it goes on, and until `stop` resolves: calls in hand are finished then,
+/// and what was made is deleted, before it returns.
+///
+/// # Errors
+///
+/// If the store could not be reached: nothing was done to it.
+pub async fn run_until(
+    config: &Config,
+    selection: &Selection,
+    stop: impl Future<Output = ()>,
+    mut tell: impl FnMut(Event<'_>),
+) -> std::result::Result<Report, NotReached> {
+    let began = Instant::now();
+    // The sender may go: the material does not change.
+    let tls = config.tls.clone().map(|material| watch::channel(material).1);
+    let remote = remote::Config { url: config.url.clone(), tls, store_timeout: config.timeout };
+    let mark = mark().map_err(|error| NotReached(format!("no random bytes: {error}")))?;
+    let store = Subject::connect(&remote, mark).map_err(|error| NotReached(error.to_string()))?;
+    let mut stop = std::pin::pin!(stop);
+    tokio::select! {
+        probed = store.probe() => probed.map_err(NotReached)?,
+        () = &mut stop => return Ok(stopped(config, selection, began)),
+    }
+    let mut run = Run {
+        left_behind: Vec::new(),
+        ended: None,
+        number: 0,
+        of: cases().filter(|case| selection.takes(case) && is_checkable(case)).count(),
+        store,
+    };
+    let mut results = Vec::new();
+    for case in cases() {
+        let result = run.case(case, selection, stop.as_mut(), &mut tell).await;
+        tell(Event::Ended(&result));
+        results.push(result);
+    }
+    Ok(Report {
+        store: config.url.to_string(),
+        results,
+        left_behind: run.left_behind,
+        stopped: run.ended == Some(STOPPED),
+        took: began.elapsed(),
+    })
+}
+
+const STOPPED: &str = "the run was stopped";
+const SILENT: &str = "the store does not answer any more";
+
+fn is_checkable(case: &Case) -> bool {
+    case.why_not_checkable().is_none()
+}
+
+/// 16 characters in every email address of a run, in lower case, with 80 bits of chance.
+fn mark() -> std::result::Result<String, getrandom::Error> {
+    const ALPHABET: &[u8; 32] = b"abcdefghjkmnopqrstuvwxyz23456789";
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)?;
+    Ok(random.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+}
+
+/// The report of a run that was stopped before it began.
+fn stopped(config: &Config, selection: &Selection, began: Instant) -> Report {
+    let results = cases().map(|case| Result {
+        case,
+        outcome: match case.why_not_checkable() {
+            _ if !selection.takes(case) => Outcome::Skipped,
+            Some(why) => Outcome::NotCheckable(why),
+            None => Outcome::NotRun(STOPPED),
+        },
+        took: Duration::ZERO,
+    });
+    Report {
+        store: config.url.to_string(),
+        results: results.collect(),
+        left_behind: Vec::new(),
+        stopped: true,
+        took: began.elapsed(),
+    }
+}
+
+struct Run {
+    store: Subject,
+    left_behind: Vec<LeftBehind>,
+    /// Why no more cases run.
+    ended: Option<&'static str>,
+    number: usize,
+    of: usize,
+}
+
+impl Run {
+    async fn case(
+        &mut self,
+        case: &'static Case,
+        selection: &Selection,
+        mut stop: impl Future<Output = ()> + Unpin,
+        tell: &mut impl FnMut(Event<'_>),
+    ) -> Result {
+        let began = Instant::now();
+        let outcome = match case.check {
+            _ if !selection.takes(case) => Outcome::Skipped,
+            Check::NotCheckable(why) => Outcome::NotCheckable(why),
+            Check::Run(check) => {
+                self.number += 1;
+                if let Some(why) = self.ended {
+                    Outcome::NotRun(why)
+                } else {
+                    tell(Event::Started { case, number: self.number, of: self.of });
+                    // It is never broken off: a call that is may still make a user.
+                    let mut checking = check(self.store.clone());
+                    let checked = tokio::select! {
+                        checked = &mut checking => checked,
+                        () = &mut stop => {
+                            self.store.stop();
+                            self.ended = Some(STOPPED);
+                            checking.await
+                        }
+                    };
+                    let outcome = match checked {
+                        Ok(()) => Outcome::Passed,
+                        Err(NotPassed::NotPresent(what)) => Outcome::NotPresent(what),
+                        // The stop is what it failed by.
+                        Err(NotPassed::Failed(_)) if self.ended.is_some() => {
+                            Outcome::NotRun(STOPPED)
+                        }
+                        Err(NotPassed::Failed(failure)) => Outcome::Failed(failure),
+                    };
+                    self.clean_up().await;
+                    outcome
+                }
+            }
+        };
+        Result { case, outcome, took: began.elapsed() }
+    }
+
+    async fn clean_up(&mut self) {
+        let silent = self.store.is_silent();
+        self.left_behind.extend(self.store.clean_up().await);
+        if (silent || self.store.is_silent()) && self.ended.is_none() {
+            // One call may be lost, by a store that is started anew for one.
+            let mut answered = self.store.probe().await;
+            if answered.is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                answered = self.store.probe().await;
+            }
+            if answered.is_err() {
+                self.ended = Some(SILENT);
+            }
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The three compare-and-sets.
+
+use tonic::Code;
+
+use super::{
+    case::{Case, Checked, Failure, NotPassed},
+    sections,
+    subject::{Answer, Subject},
+};
+use crate::proto::User;
+
+const STATEMENT: &str = "Change the row in one statement: UPDATE … SET counter = counter + 1 … WHERE id = ? AND counter = ?, and answer NOT_FOUND where it changed no row.";
+const WHERE: &str = "The counter of the request belongs into WHERE, as it is: compare with =, neither with <= nor after a look-up.";
+const ONLY: &str = "SET names the values of the request and the one counter, and nothing else; no trigger, no whole row written back by the ORM.";
+const ABSENT: &str =
+    "No row changed is NOT_FOUND, whether the user is missing or the counter another.";
+
+pub(super) const CASES: &[Case] = &[
+    // UpdateUserEmailAddress
+    Case::must(
+        "update-email-address.sets-and-counts",
+        "With the counter of the user, the email address is set and its counter goes up by 1, each time.",
+        sections::ACTIONS,
+        STATEMENT,
+        |store| Box::pin(sets_and_counts(store, Update::EmailAddress)),
+    ),
+    Case::must(
+        "update-email-address.moves-no-other-counter",
+        "Only the email address and its counter change, whatever the other counters are.",
+        sections::ACTIONS,
+        ONLY,
+        |store| Box::pin(moves_no_other_counter(store, Update::EmailAddress)),
+    ),
+    Case::must(
+        "update-email-address.stale-counter",
+        "With a counter of the past it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        WHERE,
+        |store| Box::pin(stale_counter(store, Update::EmailAddress)),
+    ),
+    Case::must(
+        "update-email-address.future-counter",
+        "With a counter that the user has not reached it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        WHERE,
+        |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[1, 2, 1000])),
+    ),
+    Case::must(
+        "update-email-address.negative-counter",
+        "With a negative counter it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
+        |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[-1, i32::MIN])),
+    ),
+    Case::must(
+        "update-email-address.maximum-counter",
+        "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
+        sections::ACTIONS,
+        "Look whether the counter matches before you refuse to add to it.",
+        |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[i32::MAX])),
+    ),
+    Case::must(
+        "update-email-address.absent-user",
+        "For a user who was deleted or never was it is NOT_FOUND.",
+        sections::ERRORS,
+        ABSENT,
+        |store| Box::pin(absent_user(store, Update::EmailAddress)),
+    ),
+    Case::must(
+        "update-email-address.touches-no-other-user",
+        "It changes the one user and no other.",
+        sections::ACTIONS,
+        "WHERE names the ID.",
+        |store| Box::pin(touches_no_other_user(store, Update::EmailAddress)),
+    ),
+    Case::must(
+        "update-email-address.own-address",
+        "Setting the address that the user already has succeeds and counts.",
+        sections::ACTIONS,
+        "Do not look for the address beforehand, and count rows found, not rows whose values differ.",
+        |store| Box::pin(own_address(store)),
+    ),
+    Case::must(
+        "update-email-address.taken-address",
+        "An address that another user has is ALREADY_EXISTS, and both users stay as they were.",
+        sections::ERRORS,
+        "Catch the violation of the unique constraint in the update as in CreateUser.",
+        |store| Box::pin(taken_address(store)),
+    ),
+    Case::must(
+        "update-email-address.stale-counter-and-taken-address",
+        "A counter that does not match together with a taken address is NOT_FOUND.",
+        sections::ACTIONS,
+        "Let the one UPDATE decide: a row that does not match is not checked for uniqueness. A look-up of the address beforehand turns the order around.",
+        |store| Box::pin(stale_counter_and_taken_address(store)),
+    ),
+    Case::must(
+        "update-email-address.absent-user-and-taken-address",
+        "A user who is not there together with a taken address is NOT_FOUND.",
+        sections::ACTIONS,
+        "Let the one UPDATE decide; no look-up of the address beforehand.",
+        |store| Box::pin(absent_user_and_taken_address(store)),
+    ),
+    Case::must(
+        "update-email-address.frees-the-old-address",
+        "The address that the user had before finds nobody, and another user can have it.",
+        sections::ACTIONS,
+        "Keep no second table of addresses, or change it in the same transaction.",
+        |store| Box::pin(frees_the_old_address(store)),
+    ),
+    // UpdateUserPasswordHash
+    Case::must(
+        "update-password-hash.sets-and-counts",
+        "With the counter of the user, hash, algorithm and salt are set and the counter goes up by 1, each time.",
+        sections::ACTIONS,
+        STATEMENT,
+        |store| Box::pin(sets_and_counts(store, Update::PasswordHash)),
+    ),
+    Case::must(
+        "update-password-hash.moves-no-other-counter",
+        "Only hash, algorithm, salt and their counter change, whatever the other counters are.",
+        sections::ACTIONS,
+        ONLY,
+        |store| Box::pin(moves_no_other_counter(store, Update::PasswordHash)),
+    ),
+    Case::must(
+        "update-password-hash.stale-counter",
+        "With a counter of the past it is NOT_FOUND, and the user stays as they were: a password reset cannot be played back.",
+        sections::COST,
+        WHERE,
+        |store| Box::pin(stale_counter(store, Update::PasswordHash)),
+    ),
+    Case::must(
+        "update-password-hash.future-counter",
+        "With a counter that the user has not reached it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        WHERE,
+        |store| Box::pin(wrong_counters(store, Update::PasswordHash, &[1, 2, 1000])),
+    ),
+    Case::must(
+        "update-password-hash.negative-counter",
+        "With a negative counter it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
+        |store| Box::pin(wrong_counters(store, Update::PasswordHash, &[-1, i32::MIN])),
+    ),
+    Case::must(
+        "update-password-hash.maximum-counter",
+        "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
+        sections::ACTIONS,
+        "Look whether the counter matches before you refuse to add to it.",
+        |store| Box::pin(wrong_counters(store, Update::PasswordHash, &[i32::MAX])),
+    ),
+    Case::must(
+        "update-password-hash.absent-user",
+        "For a user who was deleted or never was it is NOT_FOUND.",
+        sections::ERRORS,
+        ABSENT,
+        |store| Box::pin(absent_user(store, Update::PasswordHash)),
+    ),
+    Case::must(
+        "update-password-hash.touches-no-other-user",
+        "It changes the one user and no other.",
+        sections::ACTIONS,
+        "WHERE names the ID.",
+        |store| Box::pin(touches_no_other_user(store, Update::PasswordHash)),
+    ),
+    Case::must(
+        "update-password-hash.same-values",
+        "Setting the hash, algorithm and salt that the user already has succeeds and counts.",
+        sections::ACTIONS,
+        "Count rows found, not rows whose values differ.",
+        |store| Box::pin(same_values(store)),
+    ),
+    // IncrementUserSessionsCounter
+    Case::must(
+        "increment-sessions-counter.counts",
+        "With the counter of the user, the sessions counter goes up by 1, each time.",
+        sections::ACTIONS,
+        STATEMENT,
+        |store| Box::pin(sets_and_counts(store, Update::Sessions)),
+    ),
+    Case::must(
+        "increment-sessions-counter.moves-no-other-counter",
+        "Only the sessions counter changes, whatever the other counters are.",
+        sections::ACTIONS,
+        ONLY,
+        |store| Box::pin(moves_no_other_counter(store, Update::Sessions)),
+    ),
+    Case::must(
+        "increment-sessions-counter.stale-counter",
+        "With a counter of the past it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        WHERE,
+        |store| Box::pin(stale_counter(store, Update::Sessions)),
+    ),
+    Case::must(
+        "increment-sessions-counter.future-counter",
+        "With a counter that the user has not reached it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        WHERE,
+        |store| Box::pin(wrong_counters(store, Update::Sessions, &[1, 2, 1000])),
+    ),
+    Case::must(
+        "increment-sessions-counter.negative-counter",
+        "With a negative counter it is NOT_FOUND, and the user stays as they were.",
+        sections::ACTIONS,
+        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
+        |store| Box::pin(wrong_counters(store, Update::Sessions, &[-1, i32::MIN])),
+    ),
+    Case::must(
+        "increment-sessions-counter.maximum-counter",
+        "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
+        sections::ACTIONS,
+        "Look whether the counter matches before you refuse to add to it.",
+        |store| Box::pin(wrong_counters(store, Update::Sessions, &[i32::MAX])),
+    ),
+    Case::must(
+        "increment-sessions-counter.absent-user",
+        "For a user who was deleted or never was it is NOT_FOUND.",
+        sections::ERRORS,
+        ABSENT,
+        |store| Box::pin(absent_user(store, Update::Sessions)),
+    ),
+    Case::must(
+        "increment-sessions-counter.touches-no-other-user",
+        "It changes the one user and no other.",
+        sections::ACTIONS,
+        "WHERE names the ID.",
+        |store| Box::pin(touches_no_other_user(store, Update::Sessions)),
+    ),
+    // What no call can show.
+    Case::not_checkable(
+        "counters.at-maximum",
+        "A counter at 2147483647 cannot be incremented: INTERNAL, and the user stays as they were.",
+        sections::ACTIONS,
+        "it would take 2147483647 calls to bring a counter there",
+        "Refuse where the counter matches and is 2147483647; set one there by SQL and try.",
+    ),
+    Case::not_checkable(
+        "counters.disabled",
+        "The disabled counter goes up by 1 each time that `disabled` changes, in both directions.",
+        sections::USER,
+        "no method disables a user: the application does",
+        "Where the application sets `disabled`, add 1 to the counter in the same statement.",
+    ),
+];
+
+/// One of the three.
+#[derive(Clone, Copy)]
+pub(super) enum Update {
+    EmailAddress,
+    PasswordHash,
+    Sessions,
+}
+
+impl Update {
+    pub(super) const ALL: [Self; 3] = [Self::EmailAddress, Self::PasswordHash, Self::Sessions];
+
+    pub(super) fn counter(self, user: &User) -> i32 {
+        match self {
+            Self::EmailAddress => user.email_address_counter,
+            Self::PasswordHash => user.password_hash_counter,
+            Self::Sessions => user.sessions_counter,
+        }
+    }
+
+    /// Makes the update, with new values; what the user is to be after it.
+    pub(super) async fn make(
+        self,
+        store: &Subject,
+        user: &User,
+        counter: i32,
+    ) -> (Answer<()>, User) {
+        let new = store.request(store.address("changed"));
+        let mut changed = user.clone();
+        let answer = match self {
+            Self::EmailAddress => {
+                changed.email_address.clone_from(&new.email_address);
+                changed.email_address_counter += 1;
+                store.update_email_address(&user.id, &new.email_address, counter).await
+            }
+            Self::PasswordHash => {
+                changed.password_hash = new.password_hash.clone();
+                changed.password_salt = new.password_salt.clone();
+                changed.password_hash_algorithm_id = "argon2id.131072.4.2.32".to_owned();
+                changed.password_hash_counter += 1;
+                let new = crate::proto::CreateUserRequest {
+                    password_hash_algorithm_id: changed.password_hash_algorithm_id.clone(),
+                    ..new
+                };
+                store.update_password_hash(&user.id, &new, counter).await
+            }
+            Self::Sessions => {
+                changed.sessions_counter += 1;
+                store.increment_sessions(&user.id, counter).await
+            }
+        };
+        (answer, changed)
+    }
+
+    /// An update that has to succeed, made again after a transient conflict; the user after it.
+    async fn succeed(self, store: &Subject, user: &User) -> Result<User, Failure> {
+        let (answer, changed) = self.make(store, user, self.counter(user)).await;
+        answer.ok("the counter is that of the user, and nothing stands in the way")?;
+        Ok(changed)
+    }
+}
+
+async fn sets_and_counts(store: Subject, update: Update) -> Checked {
+    let mut user = store.user().await?;
+    for _ in 0..3 {
+        user = update.succeed(&store, &user).await?;
+        let expected = "the new values, their counter 1 higher, and all else as it was";
+        store.get(&user.id).await.is_user(&user, expected)?;
+        store.find(&user.email_address).await.is_user(&user, expected)?;
+    }
+    Ok(())
+}
+
+async fn moves_no_other_counter(store: Subject, update: Update) -> Checked {
+    let mut user = store.user().await?;
+    // Different counters, so that one cannot be taken for another.
+    for (times, other) in
+        [(1, Update::EmailAddress), (2, Update::PasswordHash), (3, Update::Sessions)]
+    {
+        for _ in 0..times {
+            other.succeed(&store, &user).await?;
+            user = store.own(&user.id).await?;
+        }
+    }
+    let changed = update.succeed(&store, &user).await?;
+    let expected = "the new values, their counter 1 higher, and every other member as it was";
+    Ok(store.get(&user.id).await.is_user(&changed, expected)?)
+}
+
+async fn stale_counter(store: Subject, update: Update) -> Checked {
+    let mut user = store.user().await?;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        seen.push(update.counter(&user));
+        update.succeed(&store, &user).await?;
+        user = store.own(&user.id).await?;
+    }
+    for counter in seen {
+        refused(&store, update, &user, counter).await?;
+    }
+    Ok(())
+}
+
+/// Counters that are so much above that of the user, or are what they are if negative or the
+/// highest.
+async fn wrong_counters(store: Subject, update: Update, counters: &'static [i32]) -> Checked {
+    let user = store.user().await?;
+    for counter in counters {
+        let counter = match *counter {
+            fixed @ (i32::MIN..=-1 | i32::MAX) => fixed,
+            ahead => update.counter(&user).saturating_add(ahead),
+        };
+        refused(&store, update, &user, counter).await?;
+    }
+    Ok(())
+}
+
+async fn refused(store: &Subject, update: Update, user: &User, counter: i32) -> Checked {
+    let answer = update.make(store, user, counter).await.0;
+    let expected = format!(
+        "the counter of the user is {}, so nothing matches, and nothing changes",
+        update.counter(user)
+    );
+    answer.is_refused(Code::NotFound, &expected)?;
+    Ok(store.is_unchanged(user).await?)
+}
+
+async fn absent_user(store: Subject, update: Update) -> Checked {
+    let user = store.deleted().await?;
+    let (answer, _) = update.make(&store, &user, update.counter(&user)).await;
+    answer.is_refused(Code::NotFound, "the user was deleted")?;
+    store.is_absent(&user.id).await?;
+    // An ID that never was one, if the store says so itself.
+    let nobody = User { id: format!("{}x", user.id), ..user };
+    if store.get(&nobody.id).await.is(Code::NotFound) {
+        let (answer, _) = update.make(&store, &nobody, 0).await;
+        answer.is_refused(Code::NotFound, "nobody has this ID")?;
+    }
+    Ok(())
+}
+
+async fn touches_no_other_user(store: Subject, update: Update) -> Checked {
+    let before = store.user().await?;
+    let user = store.user().await?;
+    let after = store.user().await?;
+    update.succeed(&store, &user).await?;
+    store.is_unchanged(&before).await?;
+    Ok(store.is_unchanged(&after).await?)
+}
+
+async fn own_address(store: Subject) -> Checked {
+    let mut user = store.user().await?;
+    let counter = user.email_address_counter;
+    store
+        .update_email_address(&user.id, &user.email_address, counter)
+        .await
+        .ok("the address is the user's own, which is no conflict")?;
+    user.email_address_counter += 1;
+    let expected = "the counter 1 higher, and all else as it was";
+    Ok(store.get(&user.id).await.is_user(&user, expected)?)
+}
+
+async fn same_values(store: Subject) -> Checked {
+    let request = store.request(store.address("user"));
+    let mut user = store.user_of(&request).await?;
+    let counter = user.password_hash_counter;
+    store
+        .update_password_hash(&user.id, &request, counter)
+        .await
+        .ok("the counter is that of the user; that the values are the same is no reason")?;
+    user.password_hash_counter += 1;
+    let expected = "the counter 1 higher, and all else as it was";
+    Ok(store.get(&user.id).await.is_user(&user, expected)?)
+}
+
+async fn two(store: &Subject) -> Result<(User, User), NotPassed> {
+    Ok((store.user().await?, store.user().await?))
+}
+
+async fn taken_address(store: Subject) -> Checked {
+    let (user, other) = two(&store).await?;
+    let counter = user.email_address_counter;
+    store
+        .update_email_address(&user.id, &other.email_address, counter)
+        .await
+        .is_refused(Code::AlreadyExists, "another user has this email address")?;
+    store.is_unchanged(&user).await?;
+    Ok(store.is_unchanged(&other).await?)
+}
+
+async fn stale_counter_and_taken_address(store: Subject) -> Checked {
+    let (user, other) = two(&store).await?;
+    Update::EmailAddress.succeed(&store, &user).await?;
+    let user = store.own(&user.id).await?;
+    for counter in [user.email_address_counter - 1, user.email_address_counter.saturating_add(1)] {
+        store
+            .update_email_address(&user.id, &other.email_address, counter)
+            .await
+            .is_refused(Code::NotFound, "the counter does not match, which comes first")?;
+    }
+    store.is_unchanged(&user).await?;
+    Ok(store.is_unchanged(&other).await?)
+}
+
+async fn absent_user_and_taken_address(store: Subject) -> Checked {
+    let other = store.user().await?;
+    let gone = store.deleted().await?;
+    let counter = gone.email_address_counter;
+    store
+        .update_email_address(&gone.id, &other.email_address, counter)
+        .await
+        .is_refused(Code::NotFound, "the user is not there, which comes first")?;
+    Ok(store.is_unchanged(&other).await?)
+}
+
+async fn frees_the_old_address(store: Subject) -> Checked {
+    let user = store.user().await?;
+    Update::EmailAddress.succeed(&store, &user).await?;
+    store.is_free(&user.email_address).await?;
+    let request = store.request(user.email_address.as_str());
+    store.create(&request).await.ok("the user who had this email address has another one now")?;
+    Ok(())
+}
