@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
 };
@@ -10,7 +10,7 @@ use std::{
 use super::{build, build_folder, folder, prove};
 use crate::harness::{
     database::{Database, Kind, find},
-    process::run,
+    process::{PATIENCE, output_of, run},
 };
 
 /// What belongs to the example, and not to a build of it.
@@ -18,31 +18,33 @@ const SOURCES: [&str; 7] =
     [".npmrc", "package.json", "package-lock.json", "tsconfig.json", "prisma", "schema", "src"];
 const GENERATED: &str = "generated";
 
-/// A command in the folder of the build; what it starts has to find `node` by its name.
-fn node(program: &str) -> Command {
-    let node = find("node", "nodejs");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [node.parent().unwrap().to_owned()].into_iter();
-    let mut command = Command::new(find(program, "nodejs"));
-    command.env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap());
-    if std::env::var_os("HOME").is_none() {
-        command.env("npm_config_cache", build_folder("npm"));
-    }
+/// A command in the folder of the build.
+fn command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
     command.current_dir(build_folder("node"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
+/// npm, which finds `node` by its name, as do the programs that it starts.
 fn npm(arguments: &[&str]) {
-    let mut npm = node("npm");
+    let mut npm = command(find("npm", "npm"));
+    let node = find("node", "nodejs");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [node.parent().unwrap().to_owned()].into_iter();
+    npm.env("PATH", std::env::join_paths(folders.chain(std::env::split_paths(&path))).unwrap());
+    if std::env::var_os("HOME").is_none() {
+        npm.env("npm_config_cache", build_folder("npm"));
+    }
     npm.args(arguments);
     build(npm);
 }
 
-/// Builds it once, out of this repository, as somebody does who has copied it.
-fn ensure_built() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
+/// Builds it once, out of this repository, as somebody does who has copied it; and gives the program
+/// that runs it.
+fn built() -> &'static Path {
+    static NODE: OnceLock<PathBuf> = OnceLock::new();
+    NODE.get_or_init(|| {
         let place = build_folder("node");
         for old in ["dist", "prisma", "schema", "src"] {
             let _ = fs::remove_dir_all(place.join(old));
@@ -61,7 +63,13 @@ fn ensure_built() {
             fs::write(&installed, lock).unwrap();
         }
         npm(&["run", "build"]);
-    });
+
+        // What is called `node` may be a script that signals do not go through.
+        let mut node = command(find("node", "nodejs"));
+        node.args(["-p", "process.execPath"]);
+        let output = output_of(node, "", PATIENCE);
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    })
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -81,7 +89,7 @@ fn copy(from: &Path, to: &Path) {
 /// The URL as the drivers of this example spell it.
 fn url(database: &Database) -> String {
     match database.kind {
-        Kind::Sqlite => database.url.replacen("sqlite://", "file:", 1),
+        Kind::Sqlite => database.url.replacen("sqlite://", "", 1),
         Kind::Postgres => database.url.clone(),
         // Without the parameter, whose name its driver does not know.
         Kind::MariaDb => database.url.split('?').next().unwrap().to_owned(),
@@ -89,10 +97,10 @@ fn url(database: &Database) -> String {
 }
 
 async fn store_conforms(store: &str, kind: Kind) {
-    tokio::task::spawn_blocking(ensure_built).await.unwrap();
+    let node = built();
     let database = kind.database();
     prove(&database, || {
-        let mut start = node("node");
+        let mut start = command(node);
         start.arg("dist/main.js").env("STORE", store).env("DATABASE_URL", url(&database));
         start
     })
