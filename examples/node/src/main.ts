@@ -12,20 +12,29 @@ import { Sqlite } from "./databases/sqlite.js";
 import type { ProtoGrpcType } from "./generated/user_store.js";
 import { userStore } from "./service.js";
 import type { Store } from "./store.js";
-import { DrizzleMysqlStore } from "./stores/drizzle-mysql.js";
-import { DrizzlePostgresStore } from "./stores/drizzle-postgres.js";
-import { DrizzleSqliteStore } from "./stores/drizzle-sqlite.js";
-import { PrismaStore } from "./stores/prisma.js";
 import { SqlStore } from "./stores/sql.js";
 
+// What is imported here is what a start should not wait for if another store was chosen.
 const STORES: Record<string, (url: string) => Promise<Store>> = {
-  "drizzle-mysql": async (url) => new DrizzleMysqlStore(await Mysql.open(url)),
-  "drizzle-postgres": async (url) => new DrizzlePostgresStore(await Postgres.open(url)),
-  "drizzle-sqlite": async (url) => new DrizzleSqliteStore(await Sqlite.open(url)),
-  "prisma-postgres": async (url) => new PrismaStore(await Postgres.open(url)),
+  "drizzle-mysql": async (url) => {
+    const { DrizzleMysqlStore } = await import("./stores/drizzle-mysql.js");
+    return new DrizzleMysqlStore(await Mysql.open(url));
+  },
+  "drizzle-postgres": async (url) => {
+    const { DrizzlePostgresStore } = await import("./stores/drizzle-postgres.js");
+    return new DrizzlePostgresStore(await Postgres.open(url));
+  },
+  "drizzle-sqlite": async (file) => {
+    const { DrizzleSqliteStore } = await import("./stores/drizzle-sqlite.js");
+    return new DrizzleSqliteStore(await Sqlite.open(file));
+  },
+  "prisma-postgres": async (url) => {
+    const { PrismaStore } = await import("./stores/prisma.js");
+    return new PrismaStore(await Postgres.open(url));
+  },
   "sql-mysql": async (url) => new SqlStore(await Mysql.open(url)),
   "sql-postgres": async (url) => new SqlStore(await Postgres.open(url)),
-  "sql-sqlite": async (url) => new SqlStore(await Sqlite.open(url)),
+  "sql-sqlite": async (file) => new SqlStore(await Sqlite.open(file)),
 };
 
 const SERVICE = "faroe.userstore.v1.UserStore";
@@ -38,7 +47,9 @@ process.umask(0o077);
 const { STORE = "sql-sqlite", DATABASE_URL = "users.sqlite", LISTEN = "127.0.0.1:50051" } = process.env;
 const open = STORES[STORE];
 if (open === undefined) fail(`STORE is none of ${Object.keys(STORES).join(", ")}`);
-const store = await open(DATABASE_URL).catch((error) => fail(`DATABASE_URL of ${STORE} cannot be used: ${error.code ?? error.name}`));
+const store = await open(DATABASE_URL).catch((error) => {
+  fail(`${STORE} cannot use DATABASE_URL: ${error.code ?? error.message}`);
+});
 
 const proto = fileURLToPath(new URL("../user_store.proto", import.meta.url));
 const types = loadPackageDefinition(loadSync(proto, { defaults: true })) as unknown as ProtoGrpcType;
