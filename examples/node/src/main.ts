@@ -14,7 +14,7 @@ import { userStore } from "./service.js";
 import type { Store } from "./store.js";
 import { SqlStore } from "./stores/sql.js";
 
-// What is imported here is what a start should not wait for if another store was chosen.
+// Each is loaded when it is chosen: no start waits for what it does not use.
 const STORES: Record<string, (url: string) => Promise<Store>> = {
   "drizzle-mysql": async (url) => {
     const { DrizzleMysqlStore } = await import("./stores/drizzle-mysql.js");
@@ -44,7 +44,9 @@ const GRACE = 10_000;
 // A file of SQLite and a socket are for the user that runs this alone.
 process.umask(0o077);
 
-const { STORE = "sql-sqlite", DATABASE_URL = "users.sqlite", LISTEN = "127.0.0.1:50051" } = process.env;
+const { STORE = "sql-sqlite", DATABASE_URL = "users.sqlite" } = process.env;
+const { LISTEN = "127.0.0.1:50051" } = process.env;
+
 const open = STORES[STORE];
 if (open === undefined) fail(`STORE is none of ${Object.keys(STORES).join(", ")}`);
 const store = await open(DATABASE_URL).catch((error) => {
@@ -52,9 +54,10 @@ const store = await open(DATABASE_URL).catch((error) => {
 });
 
 const proto = fileURLToPath(new URL("../user_store.proto", import.meta.url));
-const types = loadPackageDefinition(loadSync(proto, { defaults: true })) as unknown as ProtoGrpcType;
+const definition = loadPackageDefinition(loadSync(proto, { defaults: true }));
+const { faroe } = definition as unknown as ProtoGrpcType;
 const server = new Server();
-server.addService(types.faroe.userstore.v1.UserStore.service, userStore(store));
+server.addService(faroe.userstore.v1.UserStore.service, userStore(store));
 const health = new HealthImplementation({ "": "SERVING", [SERVICE]: "SERVING" });
 health.addToServer(server);
 

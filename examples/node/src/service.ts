@@ -29,13 +29,13 @@ export function userStore(store: Store): UserStoreHandlers {
     }),
 
     UpdateUserEmailAddress: unary(async (request) => {
-      const { userId, emailAddress, userEmailAddressCounter } = request;
-      return changed(await store.updateEmailAddress(userId, emailAddress, userEmailAddressCounter));
+      const { userId, emailAddress, userEmailAddressCounter: counter } = request;
+      return changed(await store.updateEmailAddress(userId, emailAddress, counter));
     }),
 
     UpdateUserPasswordHash: unary(async (request) => {
-      const { userId, userPasswordHashCounter } = request;
-      return changed(await store.updatePassword(userId, password(request), userPasswordHashCounter));
+      const { userId, userPasswordHashCounter: counter } = request;
+      return changed(await store.updatePassword(userId, password(request), counter));
     }),
 
     IncrementUserSessionsCounter: unary(async ({ userId, userSessionsCounter }) => {
@@ -81,7 +81,8 @@ function unaryOn(store: Store) {
         callback(null, await method(call.request));
       } catch (error) {
         if (error instanceof NotFound) {
-          callback({ code: status.NOT_FOUND, details: "no such user, or the counter does not match" });
+          const details = "no such user, or the counter does not match";
+          callback({ code: status.NOT_FOUND, details });
           return;
         }
         const { kind, code } = store.problem(error);

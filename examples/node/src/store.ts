@@ -28,8 +28,8 @@ export interface Store {
   find(id: string): Promise<User | undefined>;
   findByEmailAddress(emailAddress: string): Promise<User | undefined>;
 
-  // Compare and set: where the user still has `counter`, changes the row and adds 1 to that counter.
-  // These give the number of rows that were changed, 0 or 1.
+  // Compare and set: where the user still has `counter`, changes the row and adds 1 to it. These
+  // give the number of rows that were changed, 0 or 1.
   updateEmailAddress(id: string, emailAddress: string, counter: number): Promise<number>;
   updatePassword(id: string, password: Password, counter: number): Promise<number>;
   incrementSessions(id: string, counter: number): Promise<number>;

@@ -3,6 +3,8 @@ import pg from "pg";
 import type { Problem } from "../store.js";
 import { type Database, type Value, failure, schema } from "./database.js";
 
+const EMAIL_ADDRESS_KEY = "users_email_address_key";
+
 export class Postgres implements Database {
   private constructor(readonly pool: pg.Pool) {}
 
@@ -40,7 +42,8 @@ export class Postgres implements Database {
 export function postgresProblem(code: string, constraint: string | undefined): Problem {
   switch (code) {
     case "23505": // unique_violation, of the primary key perhaps
-      return { kind: constraint === "users_email_address_key" ? "email address taken" : "failure", code };
+      if (constraint === EMAIL_ADDRESS_KEY) return { kind: "email address taken", code };
+      return { kind: "failure", code };
     case "40001": // serialization_failure
     case "40P01": // deadlock_detected
     case "55P03": // lock_not_available

@@ -11,7 +11,7 @@ const longblob = customType<{ data: Buffer }>({ dataType: () => "longblob" });
 
 const users = mysqlTable("users", {
   id: varbinary("id", { length: 255 }).primaryKey(),
-  emailAddress: varbinary("email_address", { length: 3072 }).notNull().unique("users_email_address_key"),
+  emailAddress: varbinary("email_address", { length: 3072 }).notNull().unique(),
   passwordHash: longblob("password_hash").notNull(),
   passwordHashAlgorithmId: longtext("password_hash_algorithm_id").notNull(),
   passwordSalt: longblob("password_salt").notNull(),

@@ -11,7 +11,7 @@ const bytea = customType<{ data: Buffer }>({ dataType: () => "bytea" });
 
 const users = pgTable("users", {
   id: text("id").primaryKey(),
-  emailAddress: text("email_address").notNull().unique("users_email_address_key"),
+  emailAddress: text("email_address").notNull().unique(),
   passwordHash: bytea("password_hash").notNull(),
   passwordHashAlgorithmId: text("password_hash_algorithm_id").notNull(),
   passwordSalt: bytea("password_salt").notNull(),

@@ -9,7 +9,7 @@ import type { NewUser, Password, Store } from "../store.js";
 
 const users = sqliteTable("users", {
   id: text("id").primaryKey(),
-  emailAddress: text("email_address").notNull().unique("users_email_address_key"),
+  emailAddress: text("email_address").notNull().unique(),
   passwordHash: blob("password_hash", { mode: "buffer" }).notNull(),
   passwordHashAlgorithmId: text("password_hash_algorithm_id").notNull(),
   passwordSalt: blob("password_salt", { mode: "buffer" }).notNull(),

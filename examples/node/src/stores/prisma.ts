@@ -17,7 +17,7 @@ export class PrismaStore implements Store {
     return this.prisma.user.create({ data: bytes(user) });
   }
 
-  // Not findUnique, which joins look-ups of one moment into one statement: they would fail together.
+  // Not findUnique: it joins look-ups of one moment into one statement, and they fail together.
   async find(id: string) {
     return toUser(await this.prisma.user.findFirst({ where: { id } }));
   }
@@ -57,7 +57,9 @@ export class PrismaStore implements Store {
   }
 
   problem(error: unknown): Problem {
-    if (!(error instanceof Prisma.PrismaClientKnownRequestError)) return this.database.problem(error);
+    if (!(error instanceof Prisma.PrismaClientKnownRequestError)) {
+      return this.database.problem(error);
+    }
     // Prisma's own codes do not tell all that PostgreSQL's do.
     const cause = (error.meta as Meta | undefined)?.driverAdapterError?.cause;
     return postgresProblem(cause?.originalCode ?? error.code, cause?.constraint?.index);
@@ -71,13 +73,20 @@ export class PrismaStore implements Store {
 
 // Prisma's bytes are the arrays of JavaScript, not the buffers of Node.
 function bytes<T extends Password>(values: T) {
-  const { passwordHash, passwordSalt } = values;
-  return { ...values, passwordHash: new Uint8Array(passwordHash), passwordSalt: new Uint8Array(passwordSalt) };
+  return {
+    ...values,
+    passwordHash: new Uint8Array(values.passwordHash),
+    passwordSalt: new Uint8Array(values.passwordSalt),
+  };
 }
 
 function toUser(row: Row | null): User | undefined {
   if (row === null) return undefined;
-  return { ...row, passwordHash: Buffer.from(row.passwordHash), passwordSalt: Buffer.from(row.passwordSalt) };
+  return {
+    ...row,
+    passwordHash: Buffer.from(row.passwordHash),
+    passwordSalt: Buffer.from(row.passwordSalt),
+  };
 }
 
 interface Meta {

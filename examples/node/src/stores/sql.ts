@@ -8,9 +8,16 @@ export class SqlStore implements Store {
 
   insert(user: NewUser) {
     return this.changed(
-      `INSERT INTO users (id, email_address, password_hash, password_hash_algorithm_id, password_salt, display_name)
+      `INSERT INTO users (id, email_address, password_hash, password_hash_algorithm_id,
+         password_salt, display_name)
        VALUES (?, ?, ?, ?, ?, '')`,
-      [user.id, user.emailAddress, user.passwordHash, user.passwordHashAlgorithmId, user.passwordSalt],
+      [
+        user.id,
+        user.emailAddress,
+        user.passwordHash,
+        user.passwordHashAlgorithmId,
+        user.passwordSalt,
+      ],
     );
   }
 
@@ -41,7 +48,8 @@ export class SqlStore implements Store {
 
   incrementSessions(id: string, counter: number) {
     return this.changed(
-      "UPDATE users SET sessions_counter = sessions_counter + 1 WHERE id = ? AND sessions_counter = ?",
+      `UPDATE users SET sessions_counter = sessions_counter + 1
+       WHERE id = ? AND sessions_counter = ?`,
       [id, counter],
     );
   }
