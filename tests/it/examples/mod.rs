@@ -20,7 +20,7 @@ use crate::harness::{
     client::{Client, new_user},
     database::{Database, Kind},
     email_address,
-    process::{Process, Sidecar, output_of, program},
+    process::{Process, Sidecar, output_of, program, run},
 };
 
 /// Long enough for a package manager and a compiler.
@@ -131,6 +131,7 @@ async fn prove(database: &Database, start: impl Fn() -> Command) {
     what_the_application_sets_is_seen(&client, database).await;
     a_counter_at_its_end_stays(&client, database).await;
     a_conflict_of_the_database_is_one(&client, database).await;
+    another_violation_is_no_taken_address(&client, database).await;
     a_database_that_fails_has_no_fewer_users(&client, database).await;
     // What was acknowledged outlives the program, however it ends.
     let kept = client.create_user(&email_address()).await;
@@ -296,6 +297,50 @@ async fn a_conflict_of_the_database_is_one(client: &Client, database: &Database)
     client.values(action, arguments).await;
 }
 
+/// A unique constraint of somebody else's has nothing to do with the email address, and what the
+/// database says of it stays out of the log: it quotes a value.
+async fn another_violation_is_no_taken_address(client: &Client, database: &Database) {
+    let user = client.create_user(&email_address()).await;
+    let on_each = |trigger: fn(&str) -> String| ["INSERT", "UPDATE"].map(trigger).join(";");
+    let (violate, relent) = match database.kind {
+        Kind::Sqlite => (
+            on_each(|event| {
+                format!(
+                    "CREATE TRIGGER another_{event} BEFORE {event} ON users BEGIN \
+                     SELECT RAISE(ABORT, 'UNIQUE constraint failed: planted'); END"
+                )
+            }),
+            on_each(|event| format!("DROP TRIGGER another_{event}")),
+        ),
+        Kind::Postgres => (
+            "CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             RAISE EXCEPTION USING ERRCODE = '23505', CONSTRAINT = 'another', MESSAGE = 'planted', \
+             DETAIL = 'planted'; END $$; \
+             CREATE TRIGGER another BEFORE INSERT OR UPDATE ON users \
+             FOR EACH ROW EXECUTE FUNCTION another()"
+                .to_owned(),
+            "DROP TRIGGER another ON users; DROP FUNCTION another()".to_owned(),
+        ),
+        Kind::MariaDb => (
+            on_each(|event| {
+                format!(
+                    "CREATE TRIGGER another_{event} BEFORE {event} ON users FOR EACH ROW \
+                     SIGNAL SQLSTATE '23000' SET MYSQL_ERRNO = 1062, \
+                     MESSAGE_TEXT = 'Duplicate entry ''planted'' for key ''another'''"
+                )
+            }),
+            on_each(|event| format!("DROP TRIGGER another_{event}")),
+        ),
+    };
+    database.execute(&violate).await;
+    let create = ("create_user", new_user(&email_address()));
+    for (action, arguments) in [create].into_iter().chain(updates(&user, 0)) {
+        assert_eq!(client.error_code(action, arguments).await, "internal_error", "{action}");
+    }
+    database.execute(&relent).await;
+    assert_eq!(client.get_user(&user).await, user);
+}
+
 /// Not found is a fact: a database that cannot answer is none, or people would be signed out.
 async fn a_database_that_fails_has_no_fewer_users(client: &Client, database: &Database) {
     let user = client.create_user(&email_address()).await;
@@ -315,4 +360,38 @@ async fn a_database_that_fails_has_no_fewer_users(client: &Client, database: &Da
     }
     database.execute("ALTER TABLE elsewhere RENAME TO users").await;
     assert_eq!(client.get_user(&user).await, user);
+}
+
+/// The guide names cases of the conformance suite, and files: they are there.
+#[test]
+fn what_the_guide_names_is_there() {
+    let output = run(["conformance", "--list"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let list = String::from_utf8(output.stdout).unwrap();
+    let cases: Vec<_> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let groups: Vec<_> = cases.iter().filter_map(|case| Some(case.split_once('.')?.0)).collect();
+    let guide = fs::read_to_string(folder("README.md")).unwrap();
+    let mut named = 0;
+    for code in guide.split('`').skip(1).step_by(2) {
+        if let Some((group, _)) = code.split_once('.')
+            && groups.contains(&group)
+        {
+            assert!(cases.contains(&code), "{code} is no case");
+            named += 1;
+        }
+    }
+    assert!(named > 10, "the guide names {named} cases");
+
+    // Each page, too, leads somewhere.
+    let examples = fs::read_dir(folder("")).unwrap().map(|entry| entry.unwrap().path());
+    for page in examples.filter(|path| path.is_dir()).chain([folder("")]) {
+        let text = fs::read_to_string(page.join("README.md"))
+            .unwrap_or_else(|error| panic!("{}: no README.md: {error}", page.display()));
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#']).next().unwrap();
+            if !target.is_empty() && !target.starts_with("https://") {
+                assert!(page.join(target).exists(), "{}: {target}", page.display());
+            }
+        }
+    }
 }
