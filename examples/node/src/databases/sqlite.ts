@@ -3,6 +3,8 @@ import BetterSqlite from "better-sqlite3";
 import type { Problem } from "../store.js";
 import { type Database, type Row, type Value, failure, schema } from "./database.js";
 
+const EMAIL_ADDRESS_TAKEN = "UNIQUE constraint failed: users.email_address";
+
 export class Sqlite implements Database {
   private constructor(readonly connection: BetterSqlite.Database) {}
 
@@ -25,8 +27,10 @@ export class Sqlite implements Database {
   problem(error: unknown): Problem {
     if (!(error instanceof BetterSqlite.SqliteError)) return failure(error);
     const { code } = error;
-    // The primary key has a code of its own: what else is unique is the email address.
-    if (code === "SQLITE_CONSTRAINT_UNIQUE") return { kind: "email address taken", code };
+    // SQLite names the column of a constraint in the message alone.
+    if (code === "SQLITE_CONSTRAINT_UNIQUE" && error.message === EMAIL_ADDRESS_TAKEN) {
+      return { kind: "email address taken", code };
+    }
     if (/^SQLITE_(BUSY|LOCKED)/.test(code)) return { kind: "conflict", code };
     return { kind: "failure", code };
   }
