@@ -3,6 +3,7 @@
 
 mod go;
 mod java;
+mod node;
 mod python;
 mod rust;
 
