@@ -310,6 +310,8 @@ label! {
         BadRequest => "bad_request",
         /// The store could not be reached.
         StoreNotReached => "store_not_reached",
+        /// No connection of the pool came free in time.
+        StoreBusy => "store_busy",
         /// The operating system gave no random bytes.
         NoRandomness => "no_randomness",
     }

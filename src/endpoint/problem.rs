@@ -54,6 +54,10 @@ impl Problem {
             NotInvoked::BadRequest(bad_request) => {
                 Self::new(RejectedRequest::BadRequest, bad_request.to_string())
             }
+            NotInvoked::StoreNotReached { source, .. } if source.is_busy() => Self::new(
+                RejectedRequest::StoreBusy,
+                "the user store has too much to do; nothing was changed",
+            ),
             NotInvoked::StoreNotReached { .. } => Self::new(
                 RejectedRequest::StoreNotReached,
                 "the user store could not be reached; nothing was changed",
@@ -76,9 +80,9 @@ impl Problem {
             RejectedRequest::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             RejectedRequest::MaxBody => StatusCode::PAYLOAD_TOO_LARGE,
             RejectedRequest::NoRandomness => StatusCode::INTERNAL_SERVER_ERROR,
-            RejectedRequest::MaxInFlight | RejectedRequest::StoreNotReached => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            RejectedRequest::MaxInFlight
+            | RejectedRequest::StoreNotReached
+            | RejectedRequest::StoreBusy => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -41,8 +41,9 @@ struct State {
 pub(super) struct Limits {
     /// Without a request, and with nothing left to send.
     pub(super) idle: Duration,
-    /// Without a request, while the peer does not take what is to leave.
-    pub(super) unsent: Duration,
+    /// Without a request, while the peer does not take what is to leave; without one, as long as it
+    /// likes.
+    pub(super) unsent: Option<Duration>,
     /// Since the first byte of headers.
     pub(super) headers: Duration,
 }
@@ -104,14 +105,16 @@ impl Activity {
     /// Resolves when one of `limits` has passed, or up to a quarter of the shortest later: it looks
     /// now and then, which costs a request nothing.
     pub(super) async fn expired(&self, limits: Limits) -> Expired {
-        let look = limits.idle.min(limits.unsent).min(limits.headers) / 4;
+        let shortest = limits.idle.min(limits.headers);
+        let look = limits.unsent.map_or(shortest, |unsent| unsent.min(shortest)) / 4;
         loop {
             let now = Instant::now();
             let (end, expired) = {
                 let state = self.state();
                 match state.phase {
                     Phase::Idle { since } if state.blocked || state.unsent > 0 => {
-                        (since + limits.unsent, Expired::Idle)
+                        let end = limits.unsent.map_or(now + look, |unsent| since + unsent);
+                        (end, Expired::Idle)
                     }
                     Phase::Idle { since } => (since + limits.idle, Expired::Idle),
                     Phase::Headers { since } => (since + limits.headers, Expired::Headers),
@@ -141,8 +144,8 @@ impl Activity {
         self.state().unsent += 1;
     }
 
-    /// One has left whole. One that the peer cancels meanwhile never does, and counts until the end
-    /// of the connection.
+    /// The end of one has left, or is stuck in the stream, which is blocked then. One that the peer
+    /// cancels meanwhile never leaves, and counts until the end of the connection.
     pub(super) fn answered(&self) {
         let mut state = self.state();
         state.unsent = state.unsent.saturating_sub(1);
@@ -186,7 +189,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn limits(idle: Duration, headers: Duration) -> Limits {
-        Limits { idle, unsent: idle, headers }
+        Limits { idle, unsent: Some(idle), headers }
     }
 
     #[tokio::test(start_paused = true)]
@@ -256,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_take_an_answer_has_a_time_of_its_own() {
-        let limits = Limits { idle: 4 * SECOND, unsent: 60 * SECOND, headers: 4 * SECOND };
+        let limits = Limits { idle: 4 * SECOND, unsent: Some(60 * SECOND), headers: 4 * SECOND };
         let expires = async |activity: &Activity| {
             let start = Instant::now();
             assert_eq!(activity.expired(limits).await, Expired::Idle);
@@ -272,6 +275,8 @@ mod tests {
         drop(activity.request());
         activity.blocked(true);
         assert_eq!(expires(&activity).await, 60 * SECOND);
+        let forever = activity.expired(Limits { unsent: None, ..limits });
+        assert!(tokio::time::timeout(1000 * SECOND, forever).await.is_err());
         activity.blocked(false);
         drop(activity.request());
         assert_eq!(expires(&activity).await, 4 * SECOND);

@@ -221,7 +221,8 @@ impl<S: Service> Connection<S> {
             tokio::time::sleep(GOODBYE).await;
             let limits = Limits {
                 idle: GOODBYE,
-                unsent: config.idle_timeout.max(GOODBYE),
+                // An answer is part of what is in hand, for which the drain has its own limit.
+                unsent: (!drain.has_begun()).then_some(config.idle_timeout.max(GOODBYE)),
                 headers: config.header_timeout,
             };
             activity.expired(limits).await
@@ -262,7 +263,7 @@ impl<S: Service> Connection<S> {
         };
         let limits = Limits {
             idle: config.idle_timeout,
-            unsent: config.idle_timeout,
+            unsent: Some(config.idle_timeout),
             headers: config.header_timeout,
         };
         let reason = tokio::select! {

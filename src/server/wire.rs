@@ -117,7 +117,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
 /// A frame that matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Frame {
-    /// The last of an answer of the service.
+    /// The last one of an answer of the service.
     EndOfAnswer,
     /// The protocol's own layer has refused a stream.
     Refusal(RejectedConnection),

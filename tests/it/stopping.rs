@@ -158,7 +158,8 @@ async fn a_slow_reader_gets_its_whole_answer() {
     // Far more than what the kernels on the way take.
     const SIZE: usize = 3 << 20;
     let store = HeldStore::start().await;
-    let mut sidecar = store.sidecar(&["--max-body", "4MiB", "--drain-timeout", "60s"]).await;
+    let options = ["--max-body", "4MiB", "--idle-timeout", "8s", "--drain-timeout", "60s"];
+    let mut sidecar = store.sidecar(&options).await;
     let client = sidecar.client();
     let large = json!({ "action": "get_user", "arguments": { "user_id": "x".repeat(SIZE) } });
 
