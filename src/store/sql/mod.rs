@@ -10,6 +10,7 @@ mod file;
 mod follow;
 mod migration;
 mod pools;
+mod times;
 mod url;
 
 use std::{
@@ -90,10 +91,7 @@ impl SqlStore {
     /// transactions for its schema (all but MySQL and MariaDB).
     pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
-        self.pools
-            .work(Way::Write, reach, |db| migration::up(db, reach))
-            .await
-            .map_err(SchemaError)
+        self.pools.work(Way::Write, reach, |db| migration::up(db, reach)).await.map_err(SchemaError)
     }
 
     /// Takes the newest migration back, **with the data that it holds**, and names it.

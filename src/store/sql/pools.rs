@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     error::Error,
     file::{Displaced, File},
+    times::Times,
     url::{Url, sqlite_filename, sqlite_options},
 };
 use crate::store::reach_timeout;
@@ -28,12 +29,6 @@ pub const DEFAULT_SERVER_CONNECTIONS: u32 = 10;
 /// Connections for reads of an SQLite file by default. Writes have one of their own: SQLite writes
 /// one at a time, and a queue in this process is fairer than its busy timeout.
 pub const DEFAULT_SQLITE_CONNECTIONS: u32 = 4;
-
-/// How long one attempt to get a connection to a server may take at the most; a call makes as many
-/// as it has time for. The driver pauses between its own attempts to connect for up to a fifth of
-/// this, and a SYN that is lost is sent again after 1 and after 3 seconds: a server that is back
-/// should have to wait for neither.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
 
 /// How a store uses its database.
 #[derive(Debug, Clone, Copy)]
@@ -143,10 +138,7 @@ impl Pools {
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let db = match way {
-            Way::Read => &self.reads,
-            Way::Write => &self.writes,
-        };
+        let db = self.db(way);
         let start = Instant::now();
         let slot = self.slot(self.times.slot()).await?;
         let attempts = if slot.is_some() { self.times.attempts(start.elapsed()) } else { 1 };
@@ -174,12 +166,16 @@ impl Pools {
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let db = match way {
-            Way::Read => &self.reads,
-            Way::Write => &self.writes,
-        };
+        let db = self.db(way);
         let _slot = self.slot(patience.min(self.times.slot())).await?;
         work(db).await.map_err(|error| self.error(way, error))
+    }
+
+    const fn db(&self, way: Way) -> &DatabaseConnection {
+        match way {
+            Way::Read => &self.reads,
+            Way::Write => &self.writes,
+        }
     }
 
     /// The right to a connection to a server; nothing on SQLite, where the pool itself is the
@@ -310,42 +306,6 @@ impl Pools {
     }
 }
 
-/// How a call divides the time in which it has to reach the database.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    /// All of it.
-    reach: Duration,
-    /// What one attempt to get a connection to a server may take. It is kept for one when a call
-    /// waits for its slot.
-    attempt: Duration,
-}
-
-impl Times {
-    fn of(reach: Duration) -> Self {
-        Self { reach, attempt: LONGEST_ATTEMPT.min(reach / 2) }
-    }
-
-    /// How long a call may wait for its slot.
-    fn slot(self) -> Duration {
-        self.reach.saturating_sub(self.attempt)
-    }
-
-    /// How often a call that has `waited` for its slot may try to get a connection. The last
-    /// attempt may take a quarter of its time beyond `reach`, or the moment that a slot takes would
-    /// cost a whole attempt; that is no more than half of what the call has left then.
-    fn attempts(self, waited: Duration) -> u128 {
-        let left = self.reach.saturating_sub(waited) + self.attempt / 4;
-        (left.as_nanos() / self.attempt.as_nanos().max(1)).max(1)
-    }
-
-    /// How long a connection may take to answer when it leaves its pool, and when it comes back: a
-    /// call may have a slot before the connection of the one before it is back, and then half of
-    /// its attempt has to be enough for that, and half to make another.
-    fn ping(self) -> Duration {
-        self.attempt / 2
-    }
-}
-
 /// A pool of so many connections to a server, each of which begins with the statement `session`.
 fn server_pool<DB: Database>(size: u32, session: String, times: Times) -> PoolOptions<DB>
 where
@@ -373,45 +333,5 @@ async fn is_free(connection: &mut impl Connection, limit: Duration) -> Result<bo
         // An error closes the connection at once, without another word to the server.
         Ok(Err(error)) => Err(error),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_attempt_is_short_and_there_is_always_time_for_one() {
-        for (reach, attempt, attempts) in [
-            (0, 0, 1),
-            (80, 40, 2),
-            (800, 400, 2),
-            (2400, 1200, 2),
-            (4000, 2000, 2),
-            (9000, 2000, 4),
-            (24_000, 2000, 12),
-        ] {
-            let times = Times::of(Duration::from_millis(reach));
-            assert_eq!(times.attempt, Duration::from_millis(attempt), "{reach} ms");
-            assert_eq!(times.slot() + times.attempt, times.reach, "{reach} ms");
-            // The first slot is not for nothing either.
-            let moment = times.attempt / 10;
-            assert_eq!(times.attempts(moment), attempts, "{reach} ms");
-            assert_eq!(times.attempts(times.slot()), 1, "{reach} ms");
-            assert_eq!(times.attempts(times.reach * 2), 1, "{reach} ms");
-        }
-    }
-
-    #[test]
-    fn a_call_that_cannot_reach_the_database_says_so_within_its_time() {
-        for store_timeout in [1, 100, 999, 2000, 5000, 30_000].map(Duration::from_millis) {
-            let times = Times::of(reach_timeout(store_timeout));
-            for waited in (0..=100).map(|percent| times.slot() * percent / 100) {
-                let attempts = u32::try_from(times.attempts(waited)).unwrap();
-                let end = waited + times.attempt * attempts;
-                let left = store_timeout.saturating_sub(end);
-                assert!(left * 2 >= store_timeout - times.reach, "{store_timeout:?} {waited:?}");
-            }
-        }
     }
 }
