@@ -1,28 +1,38 @@
-//! A pool whose connections are all in use is no store that is away: calls get 503 in time, the log
-//! says what to change, and the circuit stays closed. Where the server really is gone it opens.
+//! A pool whose connections are all in use is no store that is away: calls have their turn in order
+//! or get 503 in time, the log says what to change, the circuit stays closed and the sidecar ready.
+//! Where the server really is gone it opens.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use http::StatusCode;
 use serde_json::json;
 use sqlx::{Connection as _, MySqlConnection, PgConnection, SqliteConnection, raw_sql};
-use tokio::task::block_in_place;
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, block_in_place},
+};
 
 use crate::harness::{
-    client::Client,
+    client::{Client, admin},
     database::{Database, Kind, Server, Stop},
     email_address,
     load::Load,
-    metrics::Metrics,
+    metrics::{Metrics, wait_for_metrics},
     process::Sidecar,
     stores::{Running, StoreKind},
 };
 
 /// Many times the failures that open the circuit.
 const CALLS: usize = 30;
+
+/// How long a store may be away until its sidecar is not ready, and a look at it more.
+const GRACE: Duration = Duration::from_secs(12);
 
 /// What the log says when it opens, and when it closes.
 const AWAY: &str = "the store is away: calls fail at once";
@@ -131,6 +141,81 @@ async fn a_pool_that_is_busy_opens_no_circuit(kind: Kind) {
     assert!(!log.contains("no connection to the database"), "{log}");
 }
 
+/// Longer than a store may be away: it is there, and its sidecar says so all the time.
+async fn a_pool_that_is_busy_is_ready(kind: Kind) {
+    let options = ["--db-max-connections", "1", "--store-timeout", "2s"];
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(kind).start(&options);
+    let client = Arc::new(sidecar.client());
+    let user = client.create_user(&email_address()).await;
+    let lock = Lock::of(database).await;
+    let body = json!({ "action": "get_user", "arguments": { "user_id": user["id"] } }).to_string();
+    let ends = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
+    for _ in 0..8 {
+        let (client, body, ends) = (Arc::clone(&client), body.clone(), Arc::clone(&ends));
+        callers.spawn(async move {
+            while !ends.load(Ordering::Relaxed) {
+                client.post(body.clone()).await;
+            }
+        });
+    }
+    sidecar.process.wait_for_log("is busy: ");
+    let start = Instant::now();
+    while start.elapsed() < GRACE {
+        let metrics = Metrics::of(sidecar).await;
+        assert_eq!(metrics.value("store_available"), 1.0, "after {:?}", start.elapsed());
+        assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let log = sidecar.process.log();
+    assert!(!log.contains("the store is not ready"), "{log}");
+    ends.store(true, Ordering::Relaxed);
+    lock.release().await;
+    callers.join_all().await;
+    assert_eq!(client.get_user(&user).await, user);
+}
+
+/// All calls wait longer than one attempt to connect may take, and the first that came are the
+/// first that are served.
+async fn calls_are_served_in_order_of_arrival(kind: Kind) {
+    const GROUP: usize = 8;
+    let options = ["--db-max-connections", "1", "--store-timeout", "10s"];
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(kind).start(&options);
+    let client = Arc::new(sidecar.client());
+    let user = client.create_user(&email_address()).await;
+    let lock = Lock::of(database).await;
+    let (answered, mut answers) = mpsc::unbounded_channel();
+    let start = Instant::now();
+    for group in 0..2 {
+        for _ in 0..GROUP {
+            let (client, id) = (Arc::clone(&client), user["id"].clone());
+            let answered = answered.clone();
+            tokio::spawn(async move {
+                let answer = client.invoke("get_user", json!({ "user_id": id })).await;
+                answered.send((group, answer)).unwrap();
+            });
+        }
+        let calls = ((group + 1) * GROUP) as f64;
+        wait_for_metrics(sidecar, "all wait", |metrics| metrics.in_flight_requests() == calls)
+            .await;
+        // The second group comes when the first has waited for most of an attempt, and waits for
+        // most of one too.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+    }
+    drop(answered);
+    assert!(start.elapsed() < Duration::from_secs(5), "there is time left for all");
+    lock.release().await;
+    let mut groups = Vec::new();
+    while groups.len() < 2 * GROUP {
+        let (group, answer) = answers.recv().await.expect("every call is answered");
+        assert_eq!(answer["values"]["user"], user, "{answer}");
+        groups.push(group);
+    }
+    // Answers at the border may overtake one another on their way.
+    assert_eq!(groups[..GROUP / 2], [0; GROUP / 2], "{groups:?}");
+    assert_eq!(groups[GROUP + GROUP / 2..], [1; GROUP / 2], "{groups:?}");
+}
+
 /// A server that is gone, or hangs with its connections open, is no pool that is busy.
 async fn a_server_that_is_away_opens_the_circuit(kind: Kind) {
     for hangs in [false, true] {
@@ -167,5 +252,7 @@ macro_rules! on_databases {
 }
 on_databases! {
     a_pool_that_is_busy_opens_no_circuit: sqlite Sqlite, postgres Postgres, mariadb MariaDb;
+    a_pool_that_is_busy_is_ready: postgres Postgres, mariadb MariaDb;
+    calls_are_served_in_order_of_arrival: postgres Postgres, mariadb MariaDb;
     a_server_that_is_away_opens_the_circuit: postgres Postgres, mariadb MariaDb;
 }

@@ -746,43 +746,6 @@ async fn a_database_without_its_table_is_internal_error() {
     }
 }
 
-/// More calls than the pool has connections, all of them stuck: the rest never reached the
-/// database.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_finds_no_connection_in_the_pool_is_503() {
-    use sqlx::{Connection as _, Executor as _};
-    let running = StoreKind::Bundled(Kind::Postgres).start(&[
-        "--db-max-connections",
-        "1",
-        "--store-timeout",
-        "2s",
-    ]);
-    let client = Arc::new(running.client());
-    let user = client.create_user(&email_address()).await;
-    let mut blocker = sqlx::PgConnection::connect(&running.database.url).await.unwrap();
-    blocker.execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let body = json!({ "action": "get_user", "arguments": { "user_id": user["id"] } }).to_string();
-    let calls: Vec<_> = (0..8)
-        .map(|_| {
-            let (client, body) = (Arc::clone(&client), body.clone());
-            tokio::spawn(async move { client.post(body).await })
-        })
-        .collect();
-    let mut statuses = Vec::new();
-    for call in calls {
-        let reply = call.await.unwrap();
-        if reply.status == StatusCode::OK {
-            let code = reply.json()["error_code"].clone();
-            assert!(code == "internal_error" || code == "internal_conflict", "it waits: {code}");
-        }
-        statuses.push(reply.status);
-    }
-    let shed = statuses.iter().filter(|s| **s == StatusCode::SERVICE_UNAVAILABLE).count();
-    assert!(shed >= 6, "{statuses:?}");
-    blocker.execute("ROLLBACK").await.unwrap();
-    assert_eq!(client.get_user(&user).await, user, "and it recovers");
-}
-
 /// A file that is no database stops the start, and is left as it is.
 #[test]
 fn a_file_that_is_no_database_stops_the_start() {

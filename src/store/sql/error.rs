@@ -3,7 +3,7 @@
 //! `user-store`, "Errors". Databases quote values in some of their messages, so that not every
 //! message may be shown.
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use sqlx::{
     error::DatabaseError, mysql::MySqlDatabaseError, postgres::PgDatabaseError, sqlite::SqliteError,
 };
@@ -14,14 +14,33 @@ use crate::store::{NotReached, Unanswered};
 /// The unique constraint of the email address, in PostgreSQL, MySQL and MariaDB.
 pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
 
-/// The driver says the same of a pool that is too small; the pool knows better.
-pub(super) const NO_CONNECTION: &str = "no connection to the database could be made in time";
+const NO_CONNECTION: &str = "no connection to the database could be made in time";
 
 /// Instead of a message that may quote what could not be stored.
 const WITHHELD: &str = "a value cannot be stored (the message, which may quote it, is withheld)";
 
+/// Why a statement has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// Every connection was in use by others: the text says what to do about it.
+    #[error("{0}")]
+    Busy(String),
+    /// The rest.
+    #[error("{}", describe(.0))]
+    Database(#[from] DbErr),
+}
+
+impl Error {
+    pub(super) fn into_status(self) -> Status {
+        match self {
+            Self::Busy(reason) => NotReached::busy(reason).into_status(),
+            Self::Database(error) => status(&error),
+        }
+    }
+}
+
 /// The status for a statement that failed.
-pub(super) fn status(error: &DbErr) -> Status {
+fn status(error: &DbErr) -> Status {
     match error {
         // SeaORM gives these two for a connection that it could not get out of the pool, and for
         // nothing that was sent.
@@ -37,10 +56,13 @@ pub(super) fn status(error: &DbErr) -> Status {
 
 /// What happened, for a log: the database's code always, its message only where it cannot quote a
 /// value.
-pub(super) fn describe(error: &DbErr) -> String {
+fn describe(error: &DbErr) -> String {
     let Some(error) = sqlx_error(error) else {
         return match error {
-            DbErr::ConnectionAcquire(_) => NO_CONNECTION.to_owned(),
+            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => NO_CONNECTION.to_owned(),
+            DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed) => {
+                "the connections to the database are closed: the program ends".to_owned()
+            }
             // Errors of SeaORM's own, which name columns and types.
             error => error.to_string(),
         };
@@ -137,6 +159,17 @@ fn is_transient(error: &DbErr) -> bool {
     }
     // serialization_failure, deadlock_detected, lock_not_available.
     matches!(error.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+}
+
+/// Whether a server refused a connection because it has too many.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
+        // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED.
+        return matches!(error.number(), 1040 | 1203 | 1226);
+    }
+    // too_many_connections.
+    error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| error.code() == "53300")
 }
 
 /// The connection was lost after the statement was sent: whether it took effect is not known.

@@ -10,10 +10,16 @@ mod file;
 mod follow;
 mod migration;
 mod pools;
+mod times;
 mod url;
-mod word;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::{
     ActiveValue::Set,
@@ -26,6 +32,7 @@ use uuid::Uuid;
 
 use self::{
     entity::{ActiveModel, Column, Entity as Users, Row},
+    error::Error,
     pools::{Pools, Way},
 };
 pub use self::{
@@ -42,17 +49,23 @@ use crate::proto::{
     UpdateUserPasswordHashResponse, User, user_store_server::UserStore,
 };
 
+/// How long the look at the schema waits for its turn: less than a call, so that readiness is soon
+/// told.
+const CHECK_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The bundled store. Clones share its connections.
 #[derive(Clone)]
 pub struct SqlStore {
     pools: Pools,
     store_timeout: Duration,
+    /// Whether the last look at the schema found all of it.
+    schema_seen: Arc<AtomicBool>,
 }
 
 /// The schema cannot be changed or read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", error::describe(.0))]
-pub struct SchemaError(DbErr);
+#[error(transparent)]
+pub struct SchemaError(Error);
 
 impl SqlStore {
     /// A store that connects when it is first used. On SQLite the file is created if it is missing,
@@ -62,7 +75,11 @@ impl SqlStore {
     ///
     /// If the SQLite file cannot be created.
     pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
-        Ok(Self { pools: Pools::open(url, config)?, store_timeout: config.store_timeout })
+        Ok(Self {
+            pools: Pools::open(url, config)?,
+            store_timeout: config.store_timeout,
+            schema_seen: Arc::default(),
+        })
     }
 
     /// Brings the schema up to that of this release, under a lock that all replicas share, and
@@ -73,9 +90,8 @@ impl SqlStore {
     /// If the database cannot be reached or refuses; nothing is half done where the database has
     /// transactions for its schema (all but MySQL and MariaDB).
     pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
-        migration::up(self.pools.writes(), reach_timeout(self.store_timeout))
-            .await
-            .map_err(SchemaError)
+        let reach = reach_timeout(self.store_timeout);
+        self.pools.work(Way::Write, reach, |db| migration::up(db, reach)).await.map_err(SchemaError)
     }
 
     /// Takes the newest migration back, **with the data that it holds**, and names it.
@@ -84,7 +100,9 @@ impl SqlStore {
     ///
     /// If the database cannot be reached or refuses, or its schema is newer than this release.
     pub async fn migrate_down(&self) -> Result<Option<String>, SchemaError> {
-        migration::down(self.pools.writes(), reach_timeout(self.store_timeout))
+        let reach = reach_timeout(self.store_timeout);
+        self.pools
+            .work(Way::Write, reach, |db| migration::down(db, reach))
             .await
             .map_err(SchemaError)
     }
@@ -95,29 +113,42 @@ impl SqlStore {
     ///
     /// If the database cannot be reached or refuses.
     pub async fn migration_status(&self) -> Result<Vec<MigrationStatus>, SchemaError> {
-        migration::status(self.pools.reads()).await.map_err(SchemaError)
+        let reach = reach_timeout(self.store_timeout);
+        self.pools.work(Way::Read, reach, migration::status).await.map_err(SchemaError)
     }
 
-    /// Whether the database answers and its schema is at least that of this release.
+    /// Whether the database answers and its schema is at least that of this release. Where every
+    /// connection is in use, a database that still answers is as it was when it was last asked; one
+    /// connection more than the pool has is made then.
     ///
     /// # Errors
     ///
     /// In words, what is missing and which command does it.
     pub async fn check(&self) -> Result<(), String> {
         self.check_file()?;
-        let status = tokio::time::timeout(self.store_timeout, self.migration_status())
+        let look = self.pools.work(Way::Read, CHECK_PATIENCE, migration::status);
+        let status = tokio::time::timeout(self.store_timeout, look)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
         let status = match status {
             Ok(status) => status,
+            Err(busy @ Error::Busy(_)) => {
+                return match self.pools.try_connect().await {
+                    Err(error) if !error::is_full(&error) => Err(error::describe_connect(error)),
+                    _ if self.schema_seen.load(Ordering::Relaxed) => Ok(()),
+                    _ => Err(busy.to_string()),
+                };
+            }
             // The pool does not say why; a connection beside it does.
-            Err(SchemaError(DbErr::ConnectionAcquire(_))) => {
+            Err(error @ Error::Database(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))) => {
                 let why = self.pools.try_connect().await.err().map(error::describe_connect);
-                return Err(why.unwrap_or_else(|| self.pools.in_use(Way::Read)));
+                return Err(why.unwrap_or_else(|| error.to_string()));
             }
             Err(error) => return Err(error.to_string()),
         };
-        match status.iter().find(|migration| migration.state == MigrationState::Pending) {
+        let pending = status.iter().find(|migration| migration.state == MigrationState::Pending);
+        self.schema_seen.store(pending.is_none(), Ordering::Relaxed);
+        match pending {
             None => Ok(()),
             Some(pending) => Err(format!(
                 "the schema lacks {}: run `faroe-sidecar migrate up`, or serve with --migrate",
@@ -154,12 +185,7 @@ impl SqlStore {
         S: Future<Output = Result<T, DbErr>>,
     {
         self.check_file().map_err(|reason| NotReached::new(reason).into_status())?;
-        let result = self.pools.run(way, statement).await.map_err(|error| match error {
-            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
-                self.pools.no_connection(way).into_status()
-            }
-            error => error::status(&error),
-        })?;
+        let result = self.pools.run(way, statement).await.map_err(Error::into_status)?;
         self.check_file().map_err(|reason| Unanswered::ConnectionLost(reason).into_status())?;
         Ok(result)
     }

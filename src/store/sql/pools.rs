@@ -1,6 +1,6 @@
 //! The connections of the bundled store.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use sea_orm::{
     ConnAcquireErr, DatabaseConnection, DbErr, SqlxMySqlConnector, SqlxPostgresConnector,
@@ -10,14 +10,18 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection, Database, Executor, MySql, Pool, Postgres,
     Sqlite, pool::PoolOptions,
 };
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
 use super::{
-    error::NO_CONNECTION,
+    error::Error,
     file::{Displaced, File},
+    times::Times,
     url::{Url, sqlite_filename, sqlite_options},
-    word::LastWord,
 };
-use crate::store::{NotReached, reach_timeout};
+use crate::store::reach_timeout;
 
 /// Connections to a database server by default.
 pub const DEFAULT_SERVER_CONNECTIONS: u32 = 10;
@@ -25,15 +29,6 @@ pub const DEFAULT_SERVER_CONNECTIONS: u32 = 10;
 /// Connections for reads of an SQLite file by default. Writes have one of their own: SQLite writes
 /// one at a time, and a queue in this process is fairer than its busy timeout.
 pub const DEFAULT_SQLITE_CONNECTIONS: u32 = 4;
-
-/// How long a connection may take to answer when it leaves its pool, and when it comes back.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long one attempt to get a connection out of a pool may take at the most; a call makes as many
-/// as it has time for. The driver pauses between its own attempts to connect for up to a fifth of
-/// this, and a SYN that is lost is sent again after 1 and after 3 seconds: a server that is back
-/// should have to wait for neither.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(2);
 
 /// How a store uses its database.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +46,10 @@ pub(super) struct Pools {
     reads: DatabaseConnection,
     writes: DatabaseConnection,
     inner: Inner,
-    /// Attempts of a call to get a connection.
-    attempts: u32,
-    last_word: LastWord,
-    store_timeout: Duration,
+    /// On a server, as many as it has connections, in order of arrival: whoever has one finds no
+    /// connection of the pool in use by another, and one that it does not get cannot be made.
+    slots: Option<Arc<Semaphore>>,
+    times: Times,
 }
 
 #[derive(Clone)]
@@ -73,20 +68,20 @@ pub(super) enum Way {
 
 impl Pools {
     pub(super) fn open(url: &Url, config: &Config) -> io::Result<Self> {
-        let reach_timeout = reach_timeout(config.store_timeout);
-        let last_word = LastWord::none();
+        let times = Times::of(reach_timeout(config.store_timeout));
+        let size = config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS);
         let (reads, writes, inner) = match url {
             Url::Sqlite(path) => {
                 let file = File::open(path)?;
                 let pool = |connections: u32| {
                     PoolOptions::<Sqlite>::new()
                         .max_connections(connections)
-                        .acquire_timeout(attempt_timeout(reach_timeout))
+                        .acquire_timeout(times.reach)
                         // A file has no connection that could have been lost.
                         .test_before_acquire(false)
                         .idle_timeout(None)
                         .max_lifetime(None)
-                        .connect_lazy_with(sqlite_options(path, reach_timeout))
+                        .connect_lazy_with(sqlite_options(path, times.reach))
                 };
                 let reads = pool(config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS));
                 let writes = pool(1);
@@ -97,76 +92,116 @@ impl Pools {
                 )
             }
             Url::Postgres(options, _) => {
-                let session = format!("SET lock_timeout = {}", reach_timeout.as_millis().max(1));
-                let pool =
-                    server_pool(config, session, &last_word).connect_lazy_with((**options).clone());
+                let session = format!("SET lock_timeout = {}", times.reach.as_millis().max(1));
+                let pool = server_pool(size, session, times).connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 (db.clone(), db, Inner::Postgres(pool))
             }
             Url::MySql(options, _) => {
                 // Whole seconds are what the server takes. Strict, or values would be cut; and each
                 // statement commits by itself, whatever the server's default is.
-                let lock_wait = reach_timeout.as_secs().max(1);
+                let lock_wait = times.reach.as_secs().max(1);
                 let session = format!(
                     "SET SESSION autocommit = 1, \
                      SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
                      SESSION innodb_lock_wait_timeout = {lock_wait}, \
                      SESSION lock_wait_timeout = {lock_wait}"
                 );
-                let pool =
-                    server_pool(config, session, &last_word).connect_lazy_with((**options).clone());
+                let pool = server_pool(size, session, times).connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
                 (db.clone(), db, Inner::MySql(pool))
             }
         };
-        let store_timeout = config.store_timeout;
-        let attempts = attempts(reach_timeout);
-        Ok(Self { reads, writes, inner, attempts, last_word, store_timeout })
+        let slots = match &inner {
+            Inner::Sqlite { .. } => None,
+            Inner::Postgres(_) | Inner::MySql(_) => {
+                let size = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
+                Some(Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))))
+            }
+        };
+        Ok(Self { reads, writes, inner, slots, times })
     }
 
     /// Runs a statement on a connection of the pool. It is made anew where no connection was to be
-    /// had: nothing of it was sent then.
+    /// had: nothing of it was sent then. Hence it has to get its connection once and no more; one
+    /// that got another for a second part could repeat the first.
     ///
     /// # Errors
     ///
-    /// [`DbErr::ConnectionAcquire`] if there was no connection in the time that a call has for it.
+    /// [`Error::Busy`] if all connections were in use for as long as a call may wait for one;
+    /// [`DbErr::ConnectionAcquire`] if none could be made.
     pub(super) async fn run<'s, T, S>(
         &'s self,
         way: Way,
         statement: impl Fn(&'s DatabaseConnection) -> S,
-    ) -> Result<T, DbErr>
+    ) -> Result<T, Error>
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let db = match way {
-            Way::Read => &self.reads,
-            Way::Write => &self.writes,
-        };
-        for _ in 1..self.attempts {
+        let db = self.db(way);
+        let start = Instant::now();
+        let slot = self.slot(self.times.slot()).await?;
+        let attempts = if slot.is_some() { self.times.attempts(start.elapsed()) } else { 1 };
+        for _ in 1..attempts {
             match statement(db).await {
                 Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {}
-                result => return result,
+                result => return result.map_err(Error::Database),
             }
         }
-        statement(db).await
+        statement(db).await.map_err(|error| self.error(way, error))
     }
 
-    /// Why no connection came out of the pool in time.
-    pub(super) fn no_connection(&self, way: Way) -> NotReached {
-        // As old as the call can be that has a connection, and what it takes to give that back.
-        let is_alive = || self.last_word.is_within(self.store_timeout + RELEASE_TIMEOUT);
-        match &self.inner {
-            // A file is not away: one that cannot be opened says so at once.
-            Inner::Sqlite { .. } => NotReached::busy(self.in_use(way)),
-            Inner::Postgres(_) | Inner::MySql(_) if is_alive() => {
-                NotReached::busy(self.in_use(way))
+    /// Does some work that needs one connection at a time, and its slot for all of it. It is not
+    /// made anew.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run); [`Error::Busy`] after `patience`, if that is shorter.
+    pub(super) async fn work<'s, T, S>(
+        &'s self,
+        way: Way,
+        patience: Duration,
+        work: impl FnOnce(&'s DatabaseConnection) -> S,
+    ) -> Result<T, Error>
+    where
+        S: Future<Output = Result<T, DbErr>>,
+    {
+        let db = self.db(way);
+        let _slot = self.slot(patience.min(self.times.slot())).await?;
+        work(db).await.map_err(|error| self.error(way, error))
+    }
+
+    const fn db(&self, way: Way) -> &DatabaseConnection {
+        match way {
+            Way::Read => &self.reads,
+            Way::Write => &self.writes,
+        }
+    }
+
+    /// The right to a connection to a server; nothing on SQLite, where the pool itself is the
+    /// queue.
+    async fn slot(&self, patience: Duration) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let Some(slots) = &self.slots else { return Ok(None) };
+        match timeout(patience, Arc::clone(slots).acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(Some(slot)),
+            Ok(Err(_)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into()),
+            Err(_) => Err(Error::Busy(self.in_use(Way::Read))),
+        }
+    }
+
+    /// What the error of a statement is with this database: a file is not away, and one that cannot
+    /// be opened says so at once.
+    fn error(&self, way: Way, error: DbErr) -> Error {
+        match (&self.inner, error) {
+            (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
+                Error::Busy(self.in_use(way))
             }
-            Inner::Postgres(_) | Inner::MySql(_) => NotReached::new(NO_CONNECTION),
+            (_, error) => Error::Database(error),
         }
     }
 
     /// What to say of a pool whose connections are all in use.
-    pub(super) fn in_use(&self, way: Way) -> String {
+    fn in_use(&self, way: Way) -> String {
         let size = match (&self.inner, way) {
             (Inner::Sqlite { .. }, Way::Write) => {
                 return "the connection for writes is busy: look for what keeps the file locked, \
@@ -181,14 +216,6 @@ impl Pools {
             "the pool of {size} connections is busy: raise --db-max-connections, or look for \
              statements that are slow or wait for a lock"
         )
-    }
-
-    pub(super) fn reads(&self) -> &DatabaseConnection {
-        &self.reads
-    }
-
-    pub(super) fn writes(&self) -> &DatabaseConnection {
-        &self.writes
     }
 
     /// Whether the connections are to what the URL names; only a file can become another one.
@@ -232,7 +259,8 @@ impl Pools {
         }
     }
 
-    /// Makes a connection beside the pool and closes it, to learn why the pool has none.
+    /// Makes a connection beside the pool and closes it, to learn why the pool has none. It has the
+    /// time that any connection has.
     pub(super) async fn try_connect(&self) -> Result<(), sqlx::Error> {
         let attempt = async {
             match &self.inner {
@@ -243,9 +271,7 @@ impl Pools {
                 Inner::MySql(pool) => pool.connect_options().connect().await?.close().await,
             }
         };
-        tokio::time::timeout(RELEASE_TIMEOUT, attempt)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        timeout(self.times.attempt, attempt).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// How many connections are idle, and how many are in use.
@@ -266,6 +292,9 @@ impl Pools {
     }
 
     pub(super) async fn close(&self) {
+        if let Some(slots) = &self.slots {
+            slots.close();
+        }
         match &self.inner {
             Inner::Sqlite { reads, writes, .. } => {
                 reads.close().await;
@@ -277,89 +306,32 @@ impl Pools {
     }
 }
 
-/// How often a call may try to get a connection within `reach_timeout`.
-fn attempts(reach_timeout: Duration) -> u32 {
-    let attempts = reach_timeout.as_millis().div_ceil(LONGEST_ATTEMPT.as_millis()).max(1);
-    u32::try_from(attempts).unwrap_or(u32::MAX)
-}
-
-/// How long each attempt takes, so that all together take `reach_timeout`.
-fn attempt_timeout(reach_timeout: Duration) -> Duration {
-    reach_timeout / attempts(reach_timeout)
-}
-
-/// A pool of connections to a server, each of which begins with the statement `session`.
-fn server_pool<DB: Database>(
-    config: &Config,
-    session: String,
-    last_word: &LastWord,
-) -> PoolOptions<DB>
+/// A pool of so many connections to a server, each of which begins with the statement `session`.
+fn server_pool<DB: Database>(size: u32, session: String, times: Times) -> PoolOptions<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let (connected, acquired, released) = (last_word.clone(), last_word.clone(), last_word.clone());
     PoolOptions::new()
-        .max_connections(config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS))
-        .acquire_timeout(attempt_timeout(reach_timeout(config.store_timeout)))
+        .max_connections(size)
+        .acquire_timeout(times.attempt)
         .after_connect(move |connection: &mut DB::Connection, _| {
-            let (session, last_word) = (AssertSqlSafe(session.clone()), connected.clone());
-            Box::pin(async move {
-                connection.execute(session).await?;
-                last_word.heard();
-                Ok(())
-            })
+            let session = AssertSqlSafe(session.clone());
+            Box::pin(async move { connection.execute(session).await.map(|_| ()) })
         })
         // With a limit of its own, which the driver's own test has not: a server that is gone
         // without a word would cost the whole time of a call for each connection.
         .test_before_acquire(false)
-        .before_acquire(move |connection: &mut DB::Connection, _| {
-            let last_word = acquired.clone();
-            Box::pin(async move {
-                let free = is_free(connection).await;
-                match free {
-                    Ok(_) => last_word.heard(),
-                    Err(_) => last_word.lost(),
-                }
-                free
-            })
-        })
-        .after_release(move |connection: &mut DB::Connection, _| {
-            let last_word = released.clone();
-            Box::pin(async move {
-                let free = is_free(connection).await;
-                match &free {
-                    Ok(_) => last_word.heard(),
-                    // Its call was given up, and the server is still at work on it.
-                    Err(sqlx::Error::PoolTimedOut) => {}
-                    Err(_) => last_word.lost(),
-                }
-                free
-            })
-        })
+        .before_acquire(move |connection, _| Box::pin(is_free(connection, times.ping())))
+        .after_release(move |connection, _| Box::pin(is_free(connection, times.ping())))
 }
 
 /// Whether a connection has nothing left to do and its server answers. One whose call was given up
 /// may still be waiting for the server, and would hold its place for as long.
-async fn is_free(connection: &mut impl Connection) -> Result<bool, sqlx::Error> {
-    match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
+async fn is_free(connection: &mut impl Connection, limit: Duration) -> Result<bool, sqlx::Error> {
+    match timeout(limit, connection.ping()).await {
         Ok(Ok(())) => Ok(true),
         // An error closes the connection at once, without another word to the server.
         Ok(Err(error)) => Err(error),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_attempt_is_long_and_all_together_take_the_time_that_there_is() {
-        for (reach, attempt) in [(1, 1), (800, 800), (2000, 2000), (2400, 1200), (24_000, 2000)] {
-            let reach = Duration::from_millis(reach);
-            assert_eq!(attempt_timeout(reach), Duration::from_millis(attempt), "{reach:?}");
-            assert_eq!(attempt_timeout(reach) * attempts(reach), reach);
-        }
-        assert_eq!(attempts(Duration::ZERO), 1);
     }
 }
