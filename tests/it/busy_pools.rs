@@ -131,8 +131,8 @@ async fn a_pool_that_is_busy_opens_no_circuit(kind: Kind) {
     for read in reads.collect::<Vec<_>>() {
         read.await.unwrap();
     }
-    let counted = Metrics::of(sidecar).await.rejected(("requests", "store_not_reached"));
-    assert_eq!(counted, refused as f64, "nobody was refused but those");
+    let busy = (("requests", "store_busy"), refused as f64);
+    Metrics::of(sidecar).await.assert_rejected(&[busy]);
     let line = sidecar.process.wait_for_log("the store could not be reached");
     let why = if kind == Kind::Sqlite { "keeps the file locked" } else { "--db-max-connections" };
     assert!(line.contains("is busy: ") && line.contains(why), "{line}");
