@@ -93,6 +93,10 @@ impl Example {
             said(&output),
             self.process.log()
         );
+        // With `--nocapture`: which example it was is above it.
+        let report = String::from_utf8(output.stdout).unwrap();
+        let verdict = report.lines().rev().take(3).collect::<Vec<_>>();
+        println!("{}", verdict.into_iter().rev().collect::<Vec<_>>().join("\n"));
     }
 
     /// The sidecar in front of it, ready.
