@@ -1,5 +1,5 @@
 //! The store is away under load, ten seconds each time: killed, paused, or behind a network that
-//! stalls or is cut. Every caller gets an honest answer in time, the store is used again as soon as
+//! loses every packet or is cut. Every caller gets an honest answer in time, the store is used again as soon as
 //! it is back, and nothing of it stays in memory.
 
 use std::{
@@ -118,7 +118,7 @@ impl Fault {
         match self {
             Self::Killed => "killed",
             Self::Paused => "paused",
-            Self::Stalled => "behind a stalled network",
+            Self::Stalled => "behind a network that loses every packet",
             Self::Cut => "behind a cut network",
         }
     }

@@ -1,18 +1,23 @@
 //! The store goes away under load, and comes back: killed, restarted, paused, or behind a network
-//! that stalls or is cut. What callers see meanwhile, what the log says, and that nothing that was
+//! that loses every packet or is cut. What callers see meanwhile, what the log says, and that nothing that was
 //! acknowledged is lost.
 
 use std::{
     net::SocketAddr,
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use serde_json::json;
 use tokio::task::block_in_place;
 
 use crate::harness::{
+    base64,
+    client::new_user,
     database::{Kind, Server, Stop},
-    load::{Load, Record},
+    email_address,
+    load::{Attempt, Load, Record},
     network::Network,
     process::{Process, Sidecar, SqliteFile, program},
 };
@@ -135,6 +140,68 @@ async fn a_store_is_killed_and_started_again() {
     }
 }
 
+/// A pause such as a collection of garbage or a move to another host: the store's system takes what
+/// it has room for and no more, and the store answers all of it when it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_in_hand_are_answered_after_a_pause_of_the_store() {
+    const CALLS: usize = 64;
+    const PAUSE: Duration = Duration::from_secs(3);
+    let file = SqliteFile::new();
+    let (store, address) = grpc_store(&file, "127.0.0.1:0");
+    let sidecar = Sidecar::ready(&format!("grpc://{address}"), &["--store-timeout", "10s"]);
+    let client = Arc::new(sidecar.client());
+    client.values("create_user", new_user(&email_address())).await;
+
+    store.signal("STOP");
+    let end = Instant::now() + PAUSE;
+    // Together 2.5 MiB.
+    let hash = base64("planted ".repeat(5 << 10));
+    let calls: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let mut user = new_user(&email_address());
+            user["password_hash"] = json!(hash);
+            let client = Arc::clone(&client);
+            tokio::spawn(async move { client.invoke("create_user", user).await })
+        })
+        .collect();
+    tokio::time::sleep_until(end.into()).await;
+    assert!(calls.iter().all(|call| !call.is_finished()), "they are in hand");
+    store.signal("CONT");
+    for call in calls {
+        let answer = call.await.unwrap();
+        assert_eq!(answer["ok"], true, "{answer}");
+    }
+}
+
+/// The system sends lost data again ever more rarely: after seven seconds of silence not before
+/// another five. A new connection is there sooner.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_connection_is_made_as_soon_as_packets_arrive_again() {
+    const LOST: Duration = Duration::from_secs(7);
+    const SOON: Duration = Duration::from_secs(2);
+    let peer = Peer::grpc();
+    let network = Network::to(peer.address).await;
+    let mut subject = Subject::at_work(&peer.url_through(&network)).await;
+    network.stall();
+    let start = Instant::now();
+    tokio::time::sleep(LOST).await;
+    let lost = start..Instant::now();
+    network.restore();
+    subject.back().await;
+    let record = subject.conclude().await;
+    let first = record.first_success_after(lost.end).unwrap();
+    assert!(first < SOON, "it was used again after {first:?}");
+    // What was in hand had its second and nobody's answer; soon after that, callers are told that
+    // nothing was changed.
+    let known = lost.start + Duration::from_secs(5);
+    let seen = record.outcomes_of(|attempt| known <= attempt.start && attempt.end() < lost.end);
+    assert!(seen.keys().all(|outcome| outcome == "503"), "{seen:?}");
+    // No packet came through.
+    let noticed = lost.start + Duration::from_millis(500);
+    let through = |attempt: &Attempt| noticed <= attempt.start && attempt.end() < lost.end;
+    assert!(!record.outcomes_of(through).contains_key("ok"));
+}
+
 /// A restart as an operator does it, and one after a crash.
 async fn a_database_server_is_restarted(kind: Kind) {
     let server = block_in_place(|| Server::private(kind));
@@ -163,7 +230,7 @@ async fn a_database_server_is_paused(kind: Kind) {
     subject.conclude().await;
 }
 
-/// Packets that get lost: as with a server that hangs, and all of them arrive in the end.
+/// Packets that get lost, all of them: nobody is told, and what is sent again arrives in the end.
 async fn the_network_stalls(peer: Peer) {
     let network = Network::to(peer.address).await;
     let mut subject = Subject::at_work(&peer.url_through(&network)).await;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use hyper::body::Incoming;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -25,7 +25,7 @@ use tower_service::Service;
 
 use super::{
     Url,
-    connect::{Address, Tls, connect},
+    connect::{Address, Dialer, Sender, Tls},
 };
 use crate::store::{Deadline, NotReached, Unanswered};
 
@@ -50,13 +50,13 @@ struct State {
 
 #[derive(Default)]
 struct AddressState {
-    sender: Option<SendRequest<Body>>,
+    sender: Option<Sender>,
     /// How many attempts to connect have failed.
     failures: u64,
 }
 
 impl State {
-    fn open(&self) -> impl Iterator<Item = &SendRequest<Body>> {
+    fn open(&self) -> impl Iterator<Item = &Sender> {
         self.addresses
             .values()
             .filter_map(|address| address.sender.as_ref())
@@ -94,7 +94,7 @@ impl Balancer {
 
     /// An open connection. Waits while there is none, until `deadline` or until every address has
     /// refused once more.
-    async fn connection(&self, deadline: Instant) -> Result<SendRequest<Body>, NotReached> {
+    async fn connection(&self, deadline: Instant) -> Result<Sender, NotReached> {
         let mut state = self.state.clone();
         let mut failures_before = None;
         loop {
@@ -153,7 +153,7 @@ impl Service<Request<Body>> for Balancer {
             loop {
                 let mut connection =
                     balancer.connection(deadline).await.map_err(NotReached::into_status)?;
-                match connection.try_send_request(request).await {
+                match connection.send(request).await {
                     Ok(response) => return Ok(response),
                     // It comes back to us only if nothing of it was sent: on a connection that
                     // ended in this moment.
@@ -209,7 +209,8 @@ async fn supervise(
                     keepers.entry(address.clone()).or_insert_with(|| {
                         let state = Arc::clone(&state);
                         let lost = Arc::clone(&lost);
-                        tasks.spawn(keep(address, tls.clone(), connect_timeout, state, lost))
+                        let dialer = Dialer::new(address, tls.clone(), connect_timeout);
+                        tasks.spawn(keep(dialer, state, lost))
                     });
                 }
                 pause = FIRST_PAUSE;
@@ -253,24 +254,20 @@ async fn resolve(url: &Url) -> std::io::Result<Vec<Address>> {
 }
 
 /// Keeps one address connected. `lost` is told when it is not: the name may have a better one.
-async fn keep(
-    address: Address,
-    mut tls: Option<Tls>,
-    connect_timeout: Duration,
-    state: Arc<watch::Sender<State>>,
-    lost: Arc<Notify>,
-) {
+async fn keep(mut dialer: Dialer, state: Arc<watch::Sender<State>>, lost: Arc<Notify>) {
+    let address = dialer.address.clone();
     let mut pause = FIRST_PAUSE;
     loop {
         let start = Instant::now();
-        match connect(&address, tls.as_mut(), connect_timeout).await {
+        match dialer.connect().await {
             Ok((sender, ended)) => {
                 let since = Instant::now();
-                set(&state, &address, |address| address.sender = Some(sender));
+                set(&state, &address, |address| address.sender = Some(sender.clone()));
                 let mut ended = Box::pin(ended);
                 let renew = tokio::select! {
                     () = &mut ended => false,
-                    () = changed(tls.as_mut()) => true,
+                    () = dialer.changed() => true,
+                    () = sender.silence() => true,
                 };
                 if renew {
                     // The old connection is used until the new one is there, and ends after the
@@ -291,8 +288,9 @@ async fn keep(
                     state.last_error = Some(error.to_string());
                     if let Some(address) = state.addresses.get_mut(&address) {
                         address.failures += 1;
-                        // One of material that was replaced: whoever cannot be reached with the new
-                        // one is not to be reached with the old one.
+                        // An old connection that was to be renewed. Whoever cannot be reached with
+                        // new TLS material is not to be reached with the old one; and of one that
+                        // is silent no caller would learn more than that it did not answer.
                         address.sender = None;
                     }
                 });
@@ -302,14 +300,6 @@ async fn keep(
         // An attempt that took its time was pause enough.
         sleep_until(start + jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Resolves when there is other TLS material than that of the last connection.
-async fn changed(tls: Option<&mut Tls>) {
-    match tls {
-        Some(tls) => tls.changed().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -2,33 +2,51 @@
 
 use std::{error::Error, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use hyper::client::conn::http2::{Connection, SendRequest};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http2::{Connection, SendRequest},
+    },
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::{
     net::{TcpStream, UnixStream},
-    sync::{oneshot, watch},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
-use crate::{
-    stream::{Duplex, Observed},
-    tls::ClientMaterial,
-};
+use super::hearing::{Heard, Hearing};
+use crate::{stream::Duplex, tls::ClientMaterial};
 
-/// How long data may stay unacknowledged before the connection counts as dead. The system sends it
-/// again after 0.2, 0.6 and 1.4 seconds, and then ever more rarely: a new connection finds out
-/// sooner that the store is back. A store that hangs still acknowledges, its system does. HTTP/2
-/// pings would tell too, but grpc-go closes connections that send them more than once in five
-/// minutes.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
+/// How long data may stay unacknowledged before the system ends the connection. It only cleans up
+/// behind connections that were replaced long before, because they were silent; and it is not
+/// short, because it counts for a store too that acknowledges and reads nothing: one that pauses.
+/// HTTP/2 pings would tell the two apart, but grpc-go closes connections that send them more than
+/// once in five minutes.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// How long the TCP connection may take: a lost SYN is sent again after 1, 3 and 7 seconds, and a
-/// store that is back should not have to wait for that.
-const TCP_CONNECT_TIMEOUT: Duration = Duration::from_millis(750);
+/// When the system asks whether the other end of an idle connection is still there, and how often
+/// it asks again. On Linux one without an answer ends at the first of these after
+/// [`UNACKNOWLEDGED`].
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// When an attempt to connect by TCP counts as failed, and another may be made beside it. The
+/// system sends a lost SYN again after 1, 3 and 7 seconds, and a store that is back should not have
+/// to wait for that.
+const TCP_PATIENCE: Duration = Duration::from_millis(750);
+
+/// How long that attempt goes on all the same, for a path that takes longer than it.
+const LONGEST_TCP_CONNECT: Duration = Duration::from_secs(3);
 
 /// Where a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,82 +90,143 @@ pub(super) enum ConnectError {
     Timeout(Duration),
 }
 
-/// Connects. The second value is the connection's own future: it ends with the connection.
-pub(super) async fn connect(
-    address: &Address,
-    tls: Option<&mut Tls>,
-    timeout: Duration,
-) -> Result<(SendRequest<Body>, impl Future<Output = ()> + Send + use<>), ConnectError> {
-    tokio::time::timeout(timeout, dial(address, tls))
-        .await
-        .unwrap_or(Err(ConnectError::Timeout(timeout)))
+/// Calls are sent on a connection with this.
+#[derive(Clone)]
+pub(super) struct Sender {
+    http2: SendRequest<Body>,
+    hearing: Hearing,
 }
 
-async fn dial(
-    address: &Address,
-    tls: Option<&mut Tls>,
-) -> Result<(SendRequest<Body>, impl Future<Output = ()> + Send + use<>), ConnectError> {
-    let (sender, connection) = match address {
-        Address::Unix(path) => {
-            http2(Box::new(UnixStream::connect(path).await.map_err(ConnectError::Connect)?)).await?
+impl Sender {
+    pub(super) fn is_closed(&self) -> bool {
+        self.http2.is_closed()
+    }
+
+    /// Sends a call, and waits for the head of its answer.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        let call = self.hearing.call();
+        let response = self.http2.try_send_request(request).await?;
+        call.answered();
+        Ok(response)
+    }
+
+    /// Resolves when calls were sent and nothing has been heard since, for too long.
+    pub(super) async fn silence(&self) {
+        self.hearing.silence().await;
+    }
+}
+
+/// Makes connections to one address, one after another.
+pub(super) struct Dialer {
+    pub(super) address: Address,
+    tls: Option<Tls>,
+    /// How long a connection may take, handshakes included.
+    timeout: Duration,
+    /// Attempts to connect by TCP that still may succeed.
+    attempts: JoinSet<Result<TcpStream, ConnectError>>,
+}
+
+impl Dialer {
+    pub(super) fn new(address: Address, tls: Option<Tls>, timeout: Duration) -> Self {
+        Self { address, tls, timeout, attempts: JoinSet::new() }
+    }
+
+    /// Connects. The second value is the connection's own future: it ends with the connection.
+    pub(super) async fn connect(
+        &mut self,
+    ) -> Result<(Sender, impl Future<Output = ()> + Send + use<>), ConnectError> {
+        let limit = self.timeout;
+        timeout(limit, self.dial()).await.unwrap_or(Err(ConnectError::Timeout(limit)))
+    }
+
+    /// Resolves when there is other TLS material than that of the last connection.
+    pub(super) async fn changed(&mut self) {
+        match &mut self.tls {
+            Some(tls) => tls.changed().await,
+            None => std::future::pending().await,
         }
-        Address::Tcp(address) => {
-            let tcp = tokio::time::timeout(TCP_CONNECT_TIMEOUT, TcpStream::connect(address))
-                .await
-                .map_err(|_| ConnectError::Timeout(TCP_CONNECT_TIMEOUT))?
-                .map_err(ConnectError::Connect)?;
-            prepare(&tcp).map_err(ConnectError::Connect)?;
-            match tls {
-                None => http2(Box::new(tcp)).await?,
-                Some(tls) => {
-                    let stream = TlsConnector::from(tls.config())
-                        .connect(tls.name.clone(), tcp)
-                        .await
-                        .map_err(ConnectError::Tls)?;
-                    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-                        return Err(ConnectError::NotHttp2);
+    }
+
+    async fn dial(
+        &mut self,
+    ) -> Result<(Sender, impl Future<Output = ()> + Send + use<>), ConnectError> {
+        let (sender, connection) = match self.address.clone() {
+            Address::Unix(path) => {
+                let unix = UnixStream::connect(path).await.map_err(ConnectError::Connect)?;
+                http2(Box::new(unix)).await?
+            }
+            Address::Tcp(address) => {
+                let tcp = self.tcp(address).await?;
+                prepare(&tcp).map_err(ConnectError::Connect)?;
+                match &mut self.tls {
+                    None => http2(Box::new(tcp)).await?,
+                    Some(tls) => {
+                        let stream = TlsConnector::from(tls.config())
+                            .connect(tls.name.clone(), tcp)
+                            .await
+                            .map_err(ConnectError::Tls)?;
+                        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+                            return Err(ConnectError::NotHttp2);
+                        }
+                        http2(Box::new(stream)).await?
                     }
-                    http2(Box::new(stream)).await?
                 }
             }
+        };
+        let ended = async move {
+            // How it ended is told to the calls that it cut off.
+            let _ = connection.await;
+        };
+        Ok((sender, ended))
+    }
+
+    /// The first of the attempts to succeed, those included that were made by earlier calls.
+    async fn tcp(&mut self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+        let limit = self.timeout.min(LONGEST_TCP_CONNECT);
+        self.attempts.spawn(async move {
+            timeout(limit, TcpStream::connect(address))
+                .await
+                .map_err(|_| ConnectError::Timeout(limit))?
+                .map_err(ConnectError::Connect)
+        });
+        match timeout(TCP_PATIENCE, self.attempts.join_next()).await {
+            Ok(Some(attempt)) => {
+                let tcp =
+                    attempt.map_err(|error| ConnectError::Connect(io::Error::other(error)))??;
+                // The others are not needed.
+                self.attempts = JoinSet::new();
+                Ok(tcp)
+            }
+            Ok(None) | Err(_) => Err(ConnectError::Timeout(TCP_PATIENCE)),
         }
-    };
-    let ended = async move {
-        // How it ended is told to the calls that it cut off.
-        let _ = connection.await;
-    };
-    Ok((sender, ended))
+    }
 }
 
 fn prepare(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(30)))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL),
+    )?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     Ok(())
 }
 
-type Io = TokioIo<Observed<Box<dyn Duplex>, Box<dyn FnMut() + Send>>>;
+type Io = TokioIo<Heard<Box<dyn Duplex>>>;
 
 /// Speaks HTTP/2 and waits until the store does. In TLS 1.3 a client has finished its handshake
 /// before the store has looked at its certificate, and something on the way may accept for a store
 /// that is not there: a call on such a connection would be lost, though it never was received.
 async fn http2(
     stream: Box<dyn Duplex>,
-) -> Result<(SendRequest<Body>, Connection<Io, Body, TokioExecutor>), ConnectError> {
-    let (heard, first_byte) = oneshot::channel();
-    let mut heard = Some(heard);
-    let stream = Observed::new(
-        stream,
-        Box::new(move || {
-            if let Some(heard) = heard.take() {
-                // Nobody waits for it if the connection was given up.
-                let _ = heard.send(());
-            }
-        }) as Box<dyn FnMut() + Send>,
-    );
-    let (sender, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+) -> Result<(Sender, Connection<Io, Body, TokioExecutor>), ConnectError> {
+    let hearing = Hearing::default();
+    let stream = Heard::new(stream, hearing.clone());
+    let (http2, mut connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         // Room for a reply with large hashes without waiting for window updates.
         .initial_stream_window_size(1 << 20)
@@ -160,7 +239,7 @@ async fn http2(
             Err(error) => with_sources(&error),
             Ok(()) => "the store closed the connection".to_owned(),
         })),
-        _ = first_byte => Ok((sender, connection)),
+        () = hearing.first_byte() => Ok((Sender { http2, hearing }, connection)),
     }
 }
 

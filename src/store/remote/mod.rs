@@ -7,6 +7,7 @@
 
 mod balancer;
 mod connect;
+mod hearing;
 mod url;
 
 use std::{pin::Pin, sync::Arc, time::Duration};

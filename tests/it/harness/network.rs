@@ -1,4 +1,4 @@
-//! A network between two that can stall and be cut, and one that loses a peer.
+//! A network between two that can lose every packet or be cut, and one that loses a peer.
 
 use std::{
     io::{self, Read as _},
@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 enum State {
     /// Passes them on.
     Whole,
-    /// Takes and keeps them.
+    /// Loses every packet: nothing is acknowledged, and no connection is made.
     Stalled,
     /// Resets them.
     Cut,
@@ -28,6 +28,7 @@ enum State {
 /// A relay of TCP on this machine. Its connections end with it.
 pub struct Network {
     pub address: SocketAddr,
+    listener: Socket,
     state: watch::Sender<State>,
 }
 
@@ -36,6 +37,7 @@ impl Network {
     pub async fn to(peer: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let socket = SockRef::from(&listener).try_clone().unwrap();
         let (state, watched) = watch::channel(State::Whole);
         tokio::spawn(async move {
             let mut end = watched.clone();
@@ -48,21 +50,25 @@ impl Network {
                 }
             }
         });
-        Self { address, state }
+        Self { address, listener: socket, state }
     }
 
-    /// From now on nothing comes through, and nobody is told.
+    /// From now on every packet is lost, and nobody is told. A peer that hangs is another matter:
+    /// its system still makes connections and acknowledges.
     pub fn stall(&self) {
+        lose(&self.listener);
         self.state.send_replace(State::Stalled);
     }
 
     /// Resets all connections, and each new one.
     pub fn cut(&self) {
+        hear(&self.listener);
         self.state.send_replace(State::Cut);
     }
 
-    /// Everything comes through again, and what was kept while it stalled.
+    /// Packets arrive again: those that are sent from now on, or once more.
     pub fn restore(&self) {
+        hear(&self.listener);
         self.state.send_replace(State::Whole);
     }
 }
@@ -70,6 +76,7 @@ impl Network {
 /// Passes bytes on in both directions until one end is done, or the network is cut or gone.
 async fn relay(near: TcpStream, peer: SocketAddr, state: watch::Receiver<State>) {
     prepare(&near);
+    let near_weather = weather(&near, state.clone());
     let mut ended = state.clone();
     let work = async {
         let mut started = state.clone();
@@ -78,16 +85,38 @@ async fn relay(near: TcpStream, peer: SocketAddr, state: watch::Receiver<State>)
         }
         let Ok(far) = TcpStream::connect(peer).await else { return };
         prepare(&far);
+        let far_weather = weather(&far, state.clone());
         let (near_read, near_write) = near.into_split();
         let (far_read, far_write) = far.into_split();
         tokio::select! {
             () = pass_on(near_read, far_write, state.clone()) => {}
             () = pass_on(far_read, near_write, state) => {}
+            () = far_weather => {}
         }
     };
     tokio::select! {
         () = work => {}
+        () = near_weather => {}
         _ = ended.wait_for(|state| *state == State::Cut) => {}
+    }
+}
+
+/// Has a connection lose what arrives, whenever the network does; until that is gone.
+fn weather(
+    connection: &TcpStream,
+    mut state: watch::Receiver<State>,
+) -> impl Future<Output = ()> + use<> {
+    let socket = SockRef::from(connection).try_clone().unwrap();
+    async move {
+        loop {
+            match *state.borrow_and_update() {
+                State::Stalled => lose(&socket),
+                State::Whole | State::Cut => hear(&socket),
+            }
+            if state.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -112,6 +141,20 @@ async fn pass_on(
     }
 }
 
+/// From now on no packet arrives at a socket: nothing is acknowledged, reset or ended, and where it
+/// listens no connection is made.
+fn lose(socket: &Socket) {
+    const RETURN: u16 = 0x06;
+    // So many bytes are kept of whatever comes.
+    const NOTHING: u32 = 0;
+    socket.attach_filter(&[SockFilter::new(RETURN, 0, 0, NOTHING)]).unwrap();
+}
+
+/// Packets arrive again, if they did not.
+fn hear(socket: &Socket) {
+    let _ = socket.detach_filter();
+}
+
 /// What a client's connection goes through, and stays open through, whatever becomes of the client.
 pub struct Line(Socket);
 
@@ -121,12 +164,9 @@ impl Line {
     }
 
     /// From now on nothing that the server sends arrives: as if the host of the client had lost its
-    /// power, nothing is acknowledged, reset or ended.
+    /// power.
     pub fn lose(&self) {
-        const RETURN: u16 = 0x06;
-        // So many bytes are kept of whatever comes.
-        const NOTHING: u32 = 0;
-        self.0.attach_filter(&[SockFilter::new(RETURN, 0, 0, NOTHING)]).unwrap();
+        lose(&self.0);
     }
 
     /// Asserts that the client's side has heard of no end.
@@ -145,7 +185,7 @@ impl Line {
 impl Drop for Line {
     /// Resets the connection, so that the operating system does not try for minutes to end it.
     fn drop(&mut self) {
-        let _ = self.0.detach_filter();
+        hear(&self.0);
         let _ = self.0.set_linger(Some(Duration::ZERO));
     }
 }
