@@ -155,5 +155,5 @@ impl Subject {
 }
 
 fn user_of(user: Option<User>) -> Result<User, Refusal> {
-    user.ok_or_else(|| Refusal::unanswered("OK without a user in it"))
+    user.ok_or_else(|| Refusal::without_user())
 }
