@@ -6,7 +6,7 @@
 //! the store has said that its user has such an address too, or that nobody has the ID.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -50,7 +50,8 @@ pub(super) enum Silence {
 #[derive(Default)]
 pub(super) struct Made {
     pub(super) ids: BTreeSet<String>,
-    pub(super) addresses: BTreeSet<String>,
+    /// With the ID of the user to whom each was given, where it is known.
+    pub(super) addresses: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! A report, for people and for programs.
 
+mod common;
 mod json;
 mod junit;
 mod tap;
@@ -13,9 +14,9 @@ pub use self::{
     json::{json, list as json_list},
     junit::junit,
     tap::tap,
-    text::text,
+    text::{SECTIONS, text},
 };
-use super::{CaseResult, Failure, Level, Outcome, Report};
+use super::{CaseResult, Cause, Failure, LeftBehind, Level, Outcome, Report};
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,8 +102,17 @@ fn members(result: &CaseResult, failure: &Failure) -> [(&'static str, String); 6
         ("came back", failure.came_back.clone()),
         ("due", failure.expected.clone()),
         ("contract", result.case.section.to_owned()),
-        ("to fix", result.case.hint.to_owned()),
+        ("to fix", failure.fix(result.case)),
     ]
+}
+
+/// Who was not seen to be gone, a line for each reason.
+fn left_text(report: &Report) -> String {
+    let line = |(heading, users): (String, Vec<String>)| match users.is_empty() {
+        true => heading,
+        false => format!("{heading}: {}", users.join(", ")),
+    };
+    common::left_behind(report).into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What stands for "no user was left behind" beside the cases.
@@ -113,7 +123,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::conformance::{Case, LeftBehind, cases};
+    use crate::conformance::{Case, cases};
 
     fn case(id: &str) -> &'static Case {
         cases().find(|case| case.id == id).unwrap()
@@ -132,6 +142,7 @@ mod tests {
             store: "grpc://127.0.0.1:1".to_owned(),
             mark: "abc".to_owned(),
             results,
+            skipped: Vec::new(),
             left_behind: Vec::new(),
             stopped: false,
             took: Duration::from_millis(2500),
@@ -153,6 +164,7 @@ mod tests {
         report.left_behind.push(LeftBehind {
             user: "id \"7\"".to_owned(),
             reason: "DeleteUser: INTERNAL \"<no>\"".to_owned(),
+            unclear: false,
         });
     }
 
@@ -196,8 +208,9 @@ mod tests {
             "  to fix:    ",
             "  protocol.health: no such service\n",
             "  counters.at-maximum: too many calls\n",
-            "Skipped:\n  delete.twice",
-            "  id \"7\": DeleteUser: INTERNAL",
+            "Skipped as told: 1 case.\n",
+            "because they could not be deleted (DeleteUser: INTERNAL \"<no>\"): 1 of them; all have abc in their email address:\n  id \"7\"\n",
+            "6 cases: 4 ran, 1 skipped, 1 not checkable.\n",
             "MUST   1 passed, 1 failed, 1 skipped, 1 not present, 1 not checkable\n",
             "SHOULD 0 passed, 1 failed\n",
             "grpc://127.0.0.1:1 does not conform, in 2.5 s.\n",
