@@ -216,7 +216,7 @@ fn progress(selection: &Selection, event: Event<'_>) {
             let all = conformance::cases().count();
             eprintln!("the email addresses of this run have {mark} in them");
             eprintln!(
-                "{run} of all {all} cases run: the others are skipped, or no call can check them"
+                "cases to run: {run} of {all} (the others are skipped, or no call can check them)"
             );
         }
         Event::Started { case, number, of } => eprint!("[{number}/{of}] {} … ", case.id),

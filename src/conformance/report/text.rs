@@ -9,7 +9,7 @@ const ATOMICITY: &str = "  atomicity: races are tried, and only found where they
 
 /// What the first words of [`Case::section`](super::super::Case) are, for those who have the program
 /// alone.
-pub const SECTIONS: &str = "user-store is the contract, in the comments of `faroe-sidecar proto`; faroe-endpoint is what a Faroe server relies on, of which those comments say what a store has to do.";
+pub const SECTIONS: &str = "The contract: user-store is the comments of `faroe-sidecar proto`; faroe-endpoint is what a Faroe server relies on, and those comments say what of it a store owes.";
 
 /// What failed, with what was sent, what came back and what to do; what did not run; the verdict
 /// last.
