@@ -158,5 +158,5 @@ impl Subject {
 }
 
 fn user_of(user: Option<User>) -> Result<User, Refusal> {
-    user.ok_or_else(|| Refusal::without_user())
+    user.ok_or_else(Refusal::without_user)
 }

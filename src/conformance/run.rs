@@ -75,8 +75,8 @@ pub struct Report {
     pub mark: String,
     /// One for each case, those that did not run included.
     pub results: Vec<CaseResult>,
-    /// The cases and groups that were skipped by name; others of which that is the outcome were not
-    /// asked for.
+    /// The cases and groups that were skipped by name. Other cases whose outcome is
+    /// [`Outcome::Skipped`] were not among those to run.
     pub skipped: Vec<String>,
     /// Users of the run who may still be there, each once.
     pub left_behind: Vec<LeftBehind>,

@@ -320,9 +320,9 @@ impl Subject {
         self.get(id).await.is_refused(Code::NotFound, "nobody has this ID")
     }
 
-    /// Whether a write may name an ID that is nobody's, as far as the run knows: nobody has it, or
-    /// a user of this run. Not so if a user of others has it; and a store that does not say clearly
-    /// fails, for then nothing is written, and nothing shown.
+    /// Whether a write may name an ID that should be nobody's: nobody has it, or a user of this run
+    /// does. Not so if another user has it. A store that does not say clearly fails: nothing is
+    /// written then, so nothing could be shown.
     pub(super) async fn may_write_to(&self, id: &str) -> Result<bool, Failure> {
         let answer = self.get(id).await;
         match &answer.reply {
