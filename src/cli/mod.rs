@@ -55,9 +55,12 @@ enum Command {
     /// Serves the bundled store as a gRPC UserStore, with health and reflection.
     Store(store::Options),
     /// Checks any running UserStore against the contract, with users of its own that it deletes
-    /// again. Exits 0 if the store conforms, 1 if not, 3 if it could not be reached.
+    /// again. Exits 0 if the store conforms, 1 if not, 2 on wrong usage, 3 if it could not be
+    /// reached.
+    #[command(after_help = conformance::AFTER_HELP)]
     Conformance(conformance::Options),
-    /// Prints the .proto of the UserStore.
+    /// Prints the .proto of the UserStore: the contract, with all that an implementer needs.
+    #[command(after_help = proto::AFTER_HELP)]
     Proto,
     /// Reads the whole configuration as serve would, certificates included, says what is wrong, and
     /// serves nothing.

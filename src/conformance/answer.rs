@@ -4,6 +4,7 @@ use tonic::{Code, Status};
 
 use super::{
     case::Failure,
+    cause::Cause,
     describe::{self, Whose},
 };
 use crate::{
@@ -33,6 +34,10 @@ pub(super) struct Refusal {
     pub(super) message: String,
     /// Whether the call certainly never got there.
     pub(super) not_reached: bool,
+    /// What it tells by itself, whatever was due.
+    pub(super) cause: Option<Cause>,
+    /// Whether it is `OK` without the user in it.
+    pub(super) without_user: bool,
 }
 
 impl Refusal {
@@ -50,11 +55,24 @@ impl Refusal {
             text: format!("{} {message:?}", code(status.code())),
             message: status.message().to_owned(),
             not_reached: false,
+            cause: Cause::of_code(status.code()),
+            without_user: false,
         }
     }
 
     pub(super) fn unanswered(text: impl Into<String>) -> Self {
-        Self { code: None, text: text.into(), message: String::new(), not_reached: false }
+        Self {
+            code: None,
+            text: text.into(),
+            message: String::new(),
+            not_reached: false,
+            cause: None,
+            without_user: false,
+        }
+    }
+
+    pub(super) fn without_user() -> Self {
+        Self { without_user: true, ..Self::unanswered("OK without a user in it") }
     }
 
     /// Whether it says of a value that it cannot be stored: any code but the three that mean
@@ -96,17 +114,28 @@ pub(super) fn code(code: Code) -> &'static str {
 /// A success as the report shows it.
 pub(super) trait Shown {
     fn shown(&self, whose: Whose) -> String;
+
+    /// Whether a user was due and nobody is in it.
+    fn is_nobody(&self) -> bool;
 }
 
 impl Shown for User {
     fn shown(&self, whose: Whose) -> String {
         describe::user(self, whose)
     }
+
+    fn is_nobody(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Shown for () {
     fn shown(&self, _: Whose) -> String {
         "OK".to_owned()
+    }
+
+    fn is_nobody(&self) -> bool {
+        false
     }
 }
 
@@ -136,20 +165,42 @@ impl<T: Shown> Answer<T> {
 
     /// What was answered is not what the contract says.
     pub(super) fn fails(&self, expected: impl Into<String>) -> Failure {
-        Failure::new(self.sent.clone(), self.came_back(), expected)
+        Failure::new(self.sent.clone(), self.came_back(), expected).because(self.cause())
+    }
+
+    /// What the answer tells where a success was due.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match &self.reply {
+            Ok(value) => value.is_nobody().then_some(Cause::NoUserInResponse),
+            Err(Refusal { without_user: true, .. }) => Some(Cause::NoUserInResponse),
+            Err(refusal) => refusal.cause,
+        }
+    }
+
+    /// What it tells where it was to be refused with this code.
+    pub(super) fn cause_instead_of(&self, due: Code) -> Option<Cause> {
+        match self.cause() {
+            Some(Cause::NoUserInResponse) => (due == Code::NotFound).then_some(Cause::AbsentIsOk),
+            cause => cause,
+        }
     }
 
     /// The value of a success.
     pub(super) fn ok(self, expected: &str) -> Result<T, Failure> {
         match self.reply {
+            Err(_) => Err(self.fails(expected)),
             Ok(value) => Ok(value),
-            Err(refusal) => Err(Failure::new(self.sent, refusal.text, expected)),
         }
     }
 
     /// That it has this code.
     pub(super) fn is_refused(&self, with: Code, expected: &str) -> Result<(), Failure> {
-        if self.is(with) { Ok(()) } else { Err(self.fails(format!("{}: {expected}", code(with)))) }
+        if self.is(with) {
+            return Ok(());
+        }
+        let due = format!("{}: {expected}", code(with));
+        let failure = Failure::new(self.sent.as_str(), self.came_back(), due);
+        Err(failure.because(self.cause_instead_of(with)))
     }
 }
 
@@ -170,7 +221,10 @@ impl Answer<User> {
         };
         match describe::difference(got, self.whose, &due(got.clone())) {
             None => Ok(got.clone()),
-            Some(difference) => Err(Failure::new(self.sent.as_str(), difference, expected)),
+            Some(difference) => {
+                let failure = Failure::new(self.sent.as_str(), difference, expected);
+                Err(failure.because(self.cause()))
+            }
         }
     }
 

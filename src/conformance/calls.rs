@@ -24,7 +24,7 @@ impl Subject {
 
     pub(super) async fn create(&self, request: &CreateUserRequest) -> Answer<User> {
         // Before the call: whatever comes of it, the user may be there.
-        self.made().addresses.insert(request.email_address.clone());
+        self.made().addresses.entry(request.email_address.clone()).or_default();
         let sent = describe::create(request);
         let reply = self
             .call(request.clone(), self.timeout(), |client, request| {
@@ -33,7 +33,9 @@ impl Subject {
             .await;
         let reply = reply.and_then(|response| user_of(response.user));
         if let Ok(user) = &reply {
-            self.made().ids.insert(user.id.clone());
+            let mut made = self.made();
+            made.ids.insert(user.id.clone());
+            made.addresses.insert(request.email_address.clone(), Some(user.id.clone()));
         }
         self.answer(sent, reply)
     }
@@ -69,7 +71,8 @@ impl Subject {
         email_address: &str,
         counter: i32,
     ) -> Answer<()> {
-        self.made().addresses.insert(email_address.to_owned());
+        let of = || Some(id.to_owned());
+        self.made().addresses.entry(email_address.to_owned()).or_insert_with(of);
         let message = UpdateUserEmailAddressRequest {
             action_invocation_id: self.invocation_id(),
             user_id: id.to_owned(),
@@ -155,5 +158,5 @@ impl Subject {
 }
 
 fn user_of(user: Option<User>) -> Result<User, Refusal> {
-    user.ok_or_else(|| Refusal::unanswered("OK without a user in it"))
+    user.ok_or_else(Refusal::without_user)
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin};
 
-use super::subject::Subject;
+use super::{cause::Cause, subject::Subject};
 
 /// How much a store owes what a case demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +130,8 @@ pub struct Failure {
     pub came_back: String,
     /// What the contract says about this call.
     pub expected: String,
+    /// Why it failed, where the answer itself tells.
+    pub cause: Option<Cause>,
 }
 
 impl Failure {
@@ -138,7 +140,18 @@ impl Failure {
         came_back: impl Into<String>,
         expected: impl Into<String>,
     ) -> Self {
-        Self { sent: sent.into(), came_back: came_back.into(), expected: expected.into() }
+        let (sent, came_back, expected) = (sent.into(), came_back.into(), expected.into());
+        Self { sent, came_back, expected, cause: None }
+    }
+
+    /// The same with a cause, if there is one to tell.
+    pub(super) fn because(self, cause: Option<Cause>) -> Self {
+        Self { cause: cause.or(self.cause), ..self }
+    }
+
+    /// What to do about it: what the answer tells, else what is usual.
+    pub fn fix(&self, case: &Case) -> String {
+        self.cause.map_or_else(|| case.hint.to_owned(), |cause| cause.fix_of(case))
     }
 }
 

@@ -20,6 +20,7 @@
 mod answer;
 mod calls;
 mod case;
+mod cause;
 mod cleanup;
 mod create;
 mod delete;
@@ -39,6 +40,7 @@ mod values;
 
 pub use self::{
     case::{Case, Failure, Level, Outcome},
+    cause::Cause,
     cleanup::LeftBehind,
     run::{CaseResult, Config, Event, NotReached, Report, run, run_until},
     selection::{Selection, UnknownCase},

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::proto::User;
 
-const CONSTRAINT: &str = "Let a unique constraint of the database decide, not a look-up beforehand, and answer its violation with ALREADY_EXISTS; deadlocks, serialization failures and lock waits that end are ABORTED.";
-const ONE_STATEMENT: &str = "Compare and set in one UPDATE with the counter in WHERE; a SELECT beforehand lets two callers see the same counter. Deadlocks, serialization failures and lock waits that end are ABORTED.";
-const BOTH: &str = "Each method is one statement or one transaction; a row that is gone when an update comes to it is NOT_FOUND.";
+const CONSTRAINT: &str = "Let a unique constraint of the database decide, not a look-up beforehand, and answer its violation with ALREADY_EXISTS; deadlocks, serialization failures and lock waits that end are ABORTED. Without a database: one lock around the whole method, reads included.";
+const ONE_STATEMENT: &str = "Compare and set in one UPDATE with the counter in WHERE; a SELECT beforehand lets two callers see the same counter. Deadlocks, serialization failures and lock waits that end are ABORTED. Without a database: one lock around the whole method, reads included.";
+const BOTH: &str = "Each method is one statement or one transaction; a row that is gone when an update comes to it is NOT_FOUND. Without a database: one lock around the whole method, reads included.";
 
 pub(super) const CASES: &[Case] = &[
     Case::must(
@@ -61,7 +61,7 @@ pub(super) const CASES: &[Case] = &[
         "race.different-updates-of-one-user",
         "Three different updates of one user at once all succeed, and none undoes what another has done.",
         sections::ACTIONS,
-        "UPDATE names only the columns that change; do not read the whole row and write it back.",
+        "UPDATE names only the columns that change; do not read the whole row and write it back. Without a database: one lock around the whole method, reads included.",
         |store| Box::pin(different_updates_of_one_user(store)),
     ),
     Case::must(
@@ -82,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
         "race.deletes-of-one-user",
         "Of 16 concurrent DeleteUser of one user exactly one succeeds, and the others are NOT_FOUND.",
         sections::ACTIONS,
-        "Answer by the number of rows that the DELETE met, not by a look-up beforehand.",
+        "Answer by the number of rows that the DELETE met, not by a look-up beforehand. Without a database: one lock around the whole method, reads included.",
         |store| Box::pin(deletes_of_one_user(store)),
     ),
     Case::must(
@@ -110,7 +110,7 @@ pub(super) const CASES: &[Case] = &[
         "race.reads-during-updates",
         "A user is found, whole, at every moment of an update, and no counter ever goes back.",
         sections::COST,
-        "Update in place: a row that is deleted and inserted again is missing for a moment, which signs its user out.",
+        "Update in place: a row that is deleted and inserted again is missing for a moment, which signs its user out. Without a database: reads take the lock of the writes too.",
         |store| Box::pin(reads_during_updates(store)),
     ),
 ];
@@ -145,7 +145,8 @@ fn one_wins<T: Shown>(answers: &[Answer<T>], loss: Code, expected: &str) -> Resu
         _ => {
             let first = answers.first().map_or("", |answer| answer.sent.as_str());
             let sent = format!("{} calls at once, such as {first}", answers.len());
-            Err(Failure::new(sent, counts(answers), expected))
+            let cause = answers.iter().find_map(|answer| answer.cause_instead_of(loss));
+            Err(Failure::new(sent, counts(answers), expected).because(cause))
         }
     }
 }
@@ -187,7 +188,8 @@ async fn creates_of_different_addresses(store: Subject) -> Checked {
     }
     let sent = format!("{MANY} × CreateUser at once, with different email addresses");
     let came_back = format!("{}; {} different IDs", counts(&answers), ids.len());
-    Err(Failure::new(sent, came_back, format!("{MANY} × OK, and as many different IDs")).into())
+    let failure = Failure::new(sent, came_back, format!("{MANY} × OK, and as many different IDs"));
+    Err(failure.because(answers.iter().find_map(Answer::cause)).into())
 }
 
 async fn updates_of_one_user(store: Subject, update: Update) -> Checked {

@@ -75,7 +75,10 @@ pub struct Report {
     pub mark: String,
     /// One for each case, those that did not run included.
     pub results: Vec<CaseResult>,
-    /// Users of the run who may still be there.
+    /// The cases and groups that were skipped by name. Other cases whose outcome is
+    /// [`Outcome::Skipped`] were not among those to run.
+    pub skipped: Vec<String>,
+    /// Users of the run who may still be there, each once.
     pub left_behind: Vec<LeftBehind>,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
@@ -155,7 +158,12 @@ pub async fn run_until(
     tokio::select! {
         probed = store.probe() => match probed {
             Ok(()) => {}
-            Err(Silence::NotReached(reason)) => return Err(NotReached(reason)),
+            Err(Silence::NotReached(mut reason)) => {
+                if config.url.is_tls() && reason.contains("InvalidContentType") {
+                    reason.push_str(" (does the store speak TLS? grpc:// is without)");
+                }
+                return Err(NotReached(reason));
+            }
             Err(Silence::Unanswered) => return Ok(not_begun(config, selection, mark, SILENT, began)),
         },
         () = &mut stop => return Ok(not_begun(config, selection, mark, STOPPED, began)),
@@ -178,6 +186,7 @@ pub async fn run_until(
         store: config.url.to_string(),
         mark,
         results,
+        skipped: selection.skipped().to_vec(),
         left_behind: run.left_behind,
         stopped: run.ended == Some(STOPPED),
         took: began.elapsed(),
@@ -220,6 +229,7 @@ fn not_begun(
         store: config.url.to_string(),
         mark,
         results: results.collect(),
+        skipped: selection.skipped().to_vec(),
         left_behind: Vec::new(),
         stopped: why == STOPPED,
         took: began.elapsed(),
@@ -283,7 +293,12 @@ impl Run {
 
     async fn clean_up(&mut self) {
         let silent = self.store.is_silent();
-        self.left_behind.extend(self.store.clean_up().await);
+        for left in self.store.clean_up().await {
+            // A store that gives an ID twice has its user left behind once.
+            if !self.left_behind.iter().any(|known| known.user == left.user) {
+                self.left_behind.push(left);
+            }
+        }
         if (silent || self.store.is_silent()) && self.ended.is_none() {
             // One call may be lost, by a store that is started anew for one.
             let mut answered = self.store.probe().await;

@@ -37,6 +37,11 @@ impl Selection {
         Ok(Self { only, skip })
     }
 
+    /// The names that are left out by name, of cases or groups.
+    pub fn skipped(&self) -> &[String] {
+        &self.skip
+    }
+
     /// Whether a case runs.
     pub fn takes(&self, case: &Case) -> bool {
         let any = |list: &[String]| list.iter().any(|name| names(name, case));

@@ -6,7 +6,7 @@
 //! the store has said that its user has such an address too, or that nobody has the ID.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +19,7 @@ use http::Uri;
 use tokio::{sync::Barrier, task::JoinSet, time::Instant};
 use tonic::{Code, Request, Response, Status};
 
-use super::{answer::Refusal, case::Failure};
+use super::{answer::Refusal, case::Failure, cause::Cause};
 use crate::{
     proto::{CreateUserRequest, User, user_store_client::UserStoreClient},
     store::{
@@ -50,7 +50,8 @@ pub(super) enum Silence {
 #[derive(Default)]
 pub(super) struct Made {
     pub(super) ids: BTreeSet<String>,
-    pub(super) addresses: BTreeSet<String>,
+    /// With the ID of the user to whom each was given, where it is known.
+    pub(super) addresses: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Clone)]
@@ -79,6 +80,8 @@ pub(super) struct Subject {
     shared: Arc<Shared>,
     connection: usize,
     cleaning: bool,
+    /// Whether many calls are made at once.
+    crowded: bool,
 }
 
 impl Subject {
@@ -101,13 +104,13 @@ impl Subject {
             stopped: AtomicBool::new(false),
             silent: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared), connection: 0, cleaning: false })
+        Ok(Self { shared: Arc::new(shared), connection: 0, cleaning: false, crowded: false })
     }
 
     /// The same store on another connection.
     pub(super) fn on(&self, connection: usize) -> Self {
         let connection = connection % self.shared.connections.len();
-        Self { shared: Arc::clone(&self.shared), connection, cleaning: self.cleaning }
+        Self { connection, ..self.clone() }
     }
 
     /// The same store on the next connection.
@@ -248,7 +251,12 @@ impl Subject {
         };
         let silent = matches!(&result, Err(Refusal { code: None, .. }));
         self.shared.silent.store(silent, Ordering::Relaxed);
-        result
+        result.map_err(|refusal| match refusal.code {
+            Some(code) if self.crowded => {
+                Refusal { cause: Cause::of_code_in_a_crowd(code), ..refusal }
+            }
+            _ => refusal,
+        })
     }
 
     /// Whether the store answers anything at all.
@@ -312,6 +320,25 @@ impl Subject {
         self.get(id).await.is_refused(Code::NotFound, "nobody has this ID")
     }
 
+    /// Whether a write may name an ID that should be nobody's: nobody has it, or a user of this run
+    /// does. Not so if another user has it. A store that does not say clearly fails: nothing is
+    /// written then, so nothing could be shown.
+    pub(super) async fn may_write_to(&self, id: &str) -> Result<bool, Failure> {
+        let answer = self.get(id).await;
+        match &answer.reply {
+            Ok(found) if self.is_ours(&found.email_address) => Ok(true),
+            Ok(found) if found.id == id && !id.is_empty() => Ok(false),
+            _ => {
+                let expected = "nobody has this ID; as long as the store does not say so, nothing is written under it";
+                let refused = answer.is_refused(Code::NotFound, expected);
+                refused.map(|()| true).map_err(|failure| {
+                    let cause = failure.cause.unwrap_or(Cause::NotRisked);
+                    failure.because(Some(cause))
+                })
+            }
+        }
+    }
+
     /// That nobody has an email address.
     pub(super) async fn is_free(&self, email_address: &str) -> Result<(), Failure> {
         self.find(email_address).await.is_refused(Code::NotFound, "nobody has this email address")
@@ -336,7 +363,8 @@ where
     let start = Arc::new(Barrier::new(calls.len()));
     let mut tasks = JoinSet::new();
     for (number, call) in calls.into_iter().enumerate() {
-        let (store, start) = (store.on(number), Arc::clone(&start));
+        let store = Subject { crowded: true, ..store.on(number) };
+        let start = Arc::clone(&start);
         tasks.spawn(async move {
             start.wait().await;
             (number, call(store).await)

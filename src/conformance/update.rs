@@ -6,13 +6,16 @@ use tonic::Code;
 use super::{
     answer::Answer,
     case::{Case, Checked, Failure, Level},
+    cause::Cause,
     sections,
     subject::Subject,
 };
 use crate::proto::User;
 
-pub(super) const STATEMENT: &str = "Change the row in one statement: UPDATE … SET counter = counter + 1 … WHERE id = ? AND counter = ?, and answer NOT_FOUND where it changed no row.";
-pub(super) const WHERE: &str = "The counter of the request belongs into WHERE, as it is: compare with =, neither with <= nor after a look-up.";
+pub(super) const STATEMENT: &str = "Change the row in one statement: UPDATE … SET counter = counter + 1 … WHERE id = ? AND counter = ?, and answer NOT_FOUND where it changed no row; without a database: one lock around the whole method, reads included.";
+pub(super) const WHERE: &str = Cause::CounterNotCompared.fix();
+pub(super) const NEGATIVE: &str = "Any int32 may come; a negative one matches no user, and is no wrong argument: NOT_FOUND, as for any other counter that is not the user's.";
+pub(super) const MAXIMUM: &str = "Look whether the counter matches before you refuse to add to it: one that does not is NOT_FOUND, whatever it is.";
 pub(super) const ONLY: &str = "SET names the values of the request and the one counter, and nothing else; no trigger, no whole row written back by the ORM.";
 pub(super) const ABSENT: &str =
     "No row changed is NOT_FOUND, whether the user is missing or the counter another.";
@@ -51,14 +54,14 @@ pub(super) const CASES: &[Case] = &[
         "update-password-hash.negative-counter",
         "With a negative counter it is NOT_FOUND, and the user stays as they were.",
         sections::ACTIONS,
-        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
+        NEGATIVE,
         |store| Box::pin(wrong_counters(store, Update::PasswordHash, &[-1, i32::MIN])),
     ),
     Case::must(
         "update-password-hash.maximum-counter",
         "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
         sections::ACTIONS,
-        "Look whether the counter matches before you refuse to add to it.",
+        MAXIMUM,
         |store| Box::pin(wrong_counters(store, Update::PasswordHash, &[i32::MAX])),
     ),
     Case::must(
@@ -115,14 +118,14 @@ pub(super) const CASES: &[Case] = &[
         "increment-sessions-counter.negative-counter",
         "With a negative counter it is NOT_FOUND, and the user stays as they were.",
         sections::ACTIONS,
-        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
+        NEGATIVE,
         |store| Box::pin(wrong_counters(store, Update::Sessions, &[-1, i32::MIN])),
     ),
     Case::must(
         "increment-sessions-counter.maximum-counter",
         "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
         sections::ACTIONS,
-        "Look whether the counter matches before you refuse to add to it.",
+        MAXIMUM,
         |store| Box::pin(wrong_counters(store, Update::Sessions, &[i32::MAX])),
     ),
     Case::must(
@@ -284,8 +287,15 @@ async fn refused(store: &Subject, update: Update, user: &User, counter: i32) -> 
         "the counter of the user is {}, so nothing matches, and nothing changes",
         update.counter(user)
     );
-    answer.is_refused(Code::NotFound, &expected)?;
-    Ok(store.is_unchanged(user).await?)
+    let took_place = |failure: Failure| failure.because(Some(Cause::CounterNotCompared));
+    let refused = answer.is_refused(Code::NotFound, &expected);
+    refused.map_err(|failure| if answer.is(Code::Ok) { took_place(failure) } else { failure })?;
+    let after = store.get(&user.id).await;
+    let unchanged = after.is_user(user, "the user is as they were, in every member");
+    // Without the user in the answer it is not known what has changed.
+    let changed = |failure: &Failure| after.is(Code::Ok) && failure.cause.is_none();
+    Ok(unchanged
+        .map_err(|failure| if changed(&failure) { took_place(failure) } else { failure })?)
 }
 
 pub(super) async fn absent_user(store: Subject, update: Update) -> Checked {
@@ -293,9 +303,9 @@ pub(super) async fn absent_user(store: Subject, update: Update) -> Checked {
     let (answer, _) = update.make(&store, &user, update.counter(&user)).await;
     answer.is_refused(Code::NotFound, "the user was deleted")?;
     store.is_absent(&user.id).await?;
-    // An ID that never was one, if the store says so itself.
+    // An ID that never was one, unless a user of others has it.
     let nobody = User { id: format!("{}x", user.id), ..user };
-    if store.get(&nobody.id).await.is(Code::NotFound) {
+    if store.may_write_to(&nobody.id).await? {
         let (answer, _) = update.make(&store, &nobody, 0).await;
         answer.is_refused(Code::NotFound, "nobody has this ID")?;
     }

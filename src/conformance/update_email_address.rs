@@ -7,8 +7,9 @@ use super::{
     sections,
     subject::Subject,
     update::{
-        ABSENT, ONLY, STATEMENT, Update, WHERE, absent_user, moves_no_other_counter,
-        sets_and_counts, stale_counter, touches_no_other_user, wrong_counters,
+        ABSENT, MAXIMUM, NEGATIVE, ONLY, STATEMENT, Update, WHERE, absent_user,
+        moves_no_other_counter, sets_and_counts, stale_counter, touches_no_other_user,
+        wrong_counters,
     },
 };
 use crate::proto::User;
@@ -46,14 +47,14 @@ pub(super) const CASES: &[Case] = &[
         "update-email-address.negative-counter",
         "With a negative counter it is NOT_FOUND, and the user stays as they were.",
         sections::ACTIONS,
-        "Any int32 may come; a negative one matches no user, and is no wrong argument.",
+        NEGATIVE,
         |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[-1, i32::MIN])),
     ),
     Case::must(
         "update-email-address.maximum-counter",
         "With the counter 2147483647 it is NOT_FOUND where the user has another, and the user stays as they were.",
         sections::ACTIONS,
-        "Look whether the counter matches before you refuse to add to it.",
+        MAXIMUM,
         |store| Box::pin(wrong_counters(store, Update::EmailAddress, &[i32::MAX])),
     ),
     Case::must(

@@ -7,6 +7,7 @@ use super::{
     case::{Case, Checked},
     sections,
     subject::Subject,
+    update::Update,
 };
 use crate::proto::{CreateUserRequest, User};
 
@@ -198,6 +199,8 @@ impl Member {
 }
 
 async fn too_large_created(store: Subject, member: Member) -> Checked {
+    // A store that refuses everything shows nothing of what is too large.
+    store.user().await?;
     for size in SIZES {
         let mut request = store.request(store.address("large"));
         member.enlarge(&mut request, size);
@@ -220,9 +223,10 @@ async fn whole_or_refused(store: &Subject, request: &CreateUserRequest) -> Check
         Err(refusal) if refusal.is_an_error() => {
             // What cannot be stored may be nothing to look for either.
             let found = store.find(&request.email_address).await;
-            match found.reply {
-                Ok(_) => Err(found.fails("a CreateUser that failed left nothing behind").into()),
-                Err(_) => Ok(()),
+            match &found.reply {
+                Err(refusal) if refusal.is_an_error() => Ok(()),
+                _ => Ok(found
+                    .is_refused(Code::NotFound, "a CreateUser that failed left nothing behind")?),
             }
         }
         Err(_) => Err(answer.fails(WHOLE_OR_ERROR).into()),
@@ -231,7 +235,13 @@ async fn whole_or_refused(store: &Subject, request: &CreateUserRequest) -> Check
 
 async fn too_large_updated(store: Subject) -> Checked {
     for member in [Member::EmailAddress, Member::Hash, Member::Algorithm, Member::Salt] {
-        let mut user = store.user().await?;
+        let user = store.user().await?;
+        // A store that refuses everything shows nothing of what is too large.
+        let update = match member {
+            Member::EmailAddress => Update::EmailAddress,
+            Member::Hash | Member::Algorithm | Member::Salt => Update::PasswordHash,
+        };
+        let mut user = update.succeed(&store, &user).await?;
         for size in SIZES {
             let mut request = store.request(store.address("large"));
             member.enlarge(&mut request, size);
@@ -270,11 +280,8 @@ async fn nul_character(store: Subject) -> Checked {
     let with_nul = address.replace('@', "\0right@");
     whole_or_refused(&store, &store.request(with_nul.as_str())).await?;
     let cut = with_nul.split('\0').next().unwrap_or_default();
-    let answer = store.find(cut).await;
-    if answer.is(Code::Ok) {
-        let expected = "nobody has the part of an email address before its NUL character";
-        return Err(answer.fails(expected).into());
-    }
+    let expected = "nobody has the part of an email address before its NUL character";
+    store.find(cut).await.is_refused(Code::NotFound, expected)?;
     let mut request = store.request(store.address("nul"));
     request.password_hash_algorithm_id = "argon2id\0.65536".to_owned();
     whole_or_refused(&store, &request).await?;

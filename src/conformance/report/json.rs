@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::{Case, Level, Outcome, Report, cases};
+use super::{
+    super::{Case, Level, Outcome, Report, cases},
+    common,
+};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -18,6 +21,10 @@ struct Document<'a> {
     mark: &'a str,
     seconds: f64,
     counts: Counts,
+    /// Causes that many failures share.
+    common_causes: Vec<Common>,
+    /// What was left out by name.
+    skipped: &'a [String],
     cases: Vec<Entry<'a>>,
     left_behind: Vec<Left<'a>>,
 }
@@ -26,6 +33,14 @@ struct Document<'a> {
 struct Counts {
     must: BTreeMap<&'static str, usize>,
     should: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Serialize)]
+struct Common {
+    cause: &'static str,
+    failures: usize,
+    to_fix: &'static str,
+    start_with: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -67,12 +82,16 @@ struct Failed<'a> {
     sent: &'a str,
     came_back: &'a str,
     expected: &'a str,
+    /// The hint of the case, unless the answer tells more.
+    to_fix: String,
 }
 
 #[derive(Serialize)]
 struct Left<'a> {
     user: &'a str,
     reason: &'a str,
+    /// Whether the user may well be gone: only the look-up was not answered clearly.
+    unclear: bool,
 }
 
 /// `outcome` is one of these; the hyphens of the text for people are underscores.
@@ -91,8 +110,10 @@ fn name(outcome: &Outcome) -> &'static str {
 }
 
 /// `store`, `conforms`, `complete`, `stopped`, `mark`, `seconds`, `counts` by level and outcome,
+/// `common_causes` of many failures (`cause`, `failures`, `to_fix`, `start_with`), `skipped` by name,
 /// `cases` with `id`, `level`, `demand`, `section`, `hint`, `outcome`, `seconds` and, where there
-/// is one, `reason` or `failure` (`sent`, `came_back`, `expected`), and `left_behind`.
+/// is one, `reason` or `failure` (`sent`, `came_back`, `expected`, `to_fix`), and `left_behind`
+/// (`user`, `reason`, `unclear`).
 pub fn json(report: &Report) -> String {
     let count = |level| {
         let count = |outcome: &&'static str| {
@@ -112,6 +133,16 @@ pub fn json(report: &Report) -> String {
         mark: &report.mark,
         seconds: report.took.as_secs_f64(),
         counts: Counts { must: count(Level::Must), should: count(Level::Should) },
+        common_causes: common::causes(report)
+            .into_iter()
+            .map(|(cause, failures)| Common {
+                cause: cause.as_str(),
+                failures,
+                to_fix: cause.fix(),
+                start_with: cause.first(),
+            })
+            .collect(),
+        skipped: &report.skipped,
         cases: report
             .results
             .iter()
@@ -129,6 +160,7 @@ pub fn json(report: &Report) -> String {
                         sent: &failure.sent,
                         came_back: &failure.came_back,
                         expected: &failure.expected,
+                        to_fix: failure.fix(result.case),
                     }),
                     _ => None,
                 },
@@ -138,7 +170,7 @@ pub fn json(report: &Report) -> String {
         left_behind: report
             .left_behind
             .iter()
-            .map(|left| Left { user: &left.user, reason: &left.reason })
+            .map(|left| Left { user: &left.user, reason: &left.reason, unclear: left.unclear })
             .collect(),
     };
     pretty(&document)

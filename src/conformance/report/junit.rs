@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CLEANED_UP, CaseResult, Report, Standing, Why, members, standing};
+use super::{CLEANED_UP, CaseResult, Report, Standing, Why, left_text, members, standing};
 
 /// One `testsuite`, in which each case is a `testcase`, and the deletion of the run's users one
 /// more.
@@ -47,12 +47,7 @@ pub fn junit(report: &Report) -> String {
         String::new()
     } else {
         failures += 1;
-        let users: Vec<String> = report
-            .left_behind
-            .iter()
-            .map(|left| format!("{}: {}", left.user, left.reason))
-            .collect();
-        element("failure", "users of the run may still be there", &users.join("\n"))
+        element("failure", "users of the run may still be there", &left_text(report))
     };
     push_case(&mut cases, CLEANED_UP, 0.0, &body);
     let tests = report.results.len() + 1;

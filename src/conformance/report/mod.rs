@@ -1,5 +1,6 @@
 //! A report, for people and for programs.
 
+mod common;
 mod json;
 mod junit;
 mod tap;
@@ -13,9 +14,9 @@ pub use self::{
     json::{json, list as json_list},
     junit::junit,
     tap::tap,
-    text::text,
+    text::{SECTIONS, text},
 };
-use super::{CaseResult, Failure, Level, Outcome, Report};
+use super::{CaseResult, Cause, Failure, LeftBehind, Level, Outcome, Report};
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,8 +102,17 @@ fn members(result: &CaseResult, failure: &Failure) -> [(&'static str, String); 6
         ("came back", failure.came_back.clone()),
         ("due", failure.expected.clone()),
         ("contract", result.case.section.to_owned()),
-        ("to fix", result.case.hint.to_owned()),
+        ("to fix", failure.fix(result.case)),
     ]
+}
+
+/// Who was not seen to be gone, a line for each reason.
+fn left_text(report: &Report) -> String {
+    let line = |(heading, users): (String, Vec<String>)| match users.is_empty() {
+        true => heading,
+        false => format!("{heading}: {}", users.join(", ")),
+    };
+    common::left_behind(report).into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What stands for "no user was left behind" beside the cases.
@@ -113,7 +123,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::conformance::{Case, LeftBehind, cases};
+    use crate::conformance::{Case, cases};
 
     fn case(id: &str) -> &'static Case {
         cases().find(|case| case.id == id).unwrap()
@@ -132,6 +142,7 @@ mod tests {
             store: "grpc://127.0.0.1:1".to_owned(),
             mark: "abc".to_owned(),
             results,
+            skipped: Vec::new(),
             left_behind: Vec::new(),
             stopped: false,
             took: Duration::from_millis(2500),
@@ -153,6 +164,7 @@ mod tests {
         report.left_behind.push(LeftBehind {
             user: "id \"7\"".to_owned(),
             reason: "DeleteUser: INTERNAL \"<no>\"".to_owned(),
+            unclear: false,
         });
     }
 
@@ -196,14 +208,71 @@ mod tests {
             "  to fix:    ",
             "  protocol.health: no such service\n",
             "  counters.at-maximum: too many calls\n",
-            "Skipped:\n  delete.twice",
-            "  id \"7\": DeleteUser: INTERNAL",
+            "Skipped as told: 1 case.\n",
+            "because they could not be deleted (DeleteUser: INTERNAL \"<no>\"): 1 of them; all have abc in their email address:\n  id \"7\"\n",
+            "6 cases: 4 ran, 1 skipped, 1 not checkable.\n",
             "MUST   1 passed, 1 failed, 1 skipped, 1 not present, 1 not checkable\n",
             "SHOULD 0 passed, 1 failed\n",
             "grpc://127.0.0.1:1 does not conform, in 2.5 s.\n",
         ] {
             assert!(text.contains(part), "no {part:?} in:\n{text}");
         }
+    }
+
+    fn caused(id: &str, cause: Option<Cause>) -> CaseResult {
+        let failure = Failure::new("Call", "no", "yes").because(cause);
+        result(id, Outcome::Failed(failure))
+    }
+
+    #[test]
+    fn a_cause_of_many_failures_is_told_before_them_and_one_of_few_is_not() {
+        let absent = Some(Cause::AbsentIsOk);
+        let mut results = vec![
+            caused("delete.twice", absent),
+            caused("delete.absent-user", absent),
+            caused("create.defaults", Some(Cause::NoStatus)),
+            caused("email.case", None),
+        ];
+        assert!(text(&report(results.clone())).starts_with("FAILED delete.twice"));
+        results.push(caused("lookup.absent-id", absent));
+        let report = report(results);
+        let said = "3 of 5 failures have one cause: a user who is not there is answered OK without a user. ";
+        for told in [text(&report), tap(&report).split("# ").nth(2).unwrap().to_owned()] {
+            assert!(told.starts_with(said), "{told}");
+        }
+        let value: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        assert_eq!(value["common_causes"].as_array().unwrap().len(), 1);
+        assert_eq!(value["common_causes"][0]["failures"], 3);
+        // Each failure has the fix of its own cause, and the case's hint without one.
+        let hint = case("email.case").hint;
+        assert_eq!(value["cases"][3]["failure"]["to_fix"], hint);
+        assert!(text(&report).contains(&format!("  to fix:    {hint}\n")));
+    }
+
+    #[test]
+    fn users_left_behind_are_grouped_and_json_names_all() {
+        let mut report = report(vec![result("create.defaults", Outcome::Passed)]);
+        for number in 0..20 {
+            report.left_behind.push(LeftBehind {
+                user: format!("id \"{number}\""),
+                // Of one kind the even ones, of as many as there are the others.
+                reason: if number % 2 == 0 { "one".to_owned() } else { format!("{number}") },
+                unclear: number % 2 == 0,
+            });
+        }
+        let text = text(&report);
+        for part in [
+            "could not be seen (one): 10 of them; all have abc in their email address:\n  id \"0\"\n",
+            "  and 5 more, whom --format json names\n",
+            "may still be there, because they could not be deleted (1): 1 of them;",
+            "And 6 more, for other reasons; --format json names all.\n",
+            "20 users of this run could not be shown to be deleted",
+        ] {
+            assert!(text.contains(part), "no {part:?} in:\n{text}");
+        }
+        let value: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        assert_eq!(value["left_behind"].as_array().unwrap().len(), 20);
+        assert_eq!(value["left_behind"][0]["unclear"], true);
     }
 
     #[test]
@@ -242,7 +311,7 @@ mod tests {
     #[test]
     fn tap_says_todo_where_nothing_is_broken() {
         let tap = tap(&mixed());
-        let lines: Vec<&str> = tap.lines().filter(|line| !line.starts_with(' ')).collect();
+        let lines: Vec<&str> = tap.lines().filter(|line| !line.starts_with([' ', '#'])).collect();
         assert_eq!(lines[..2], ["TAP version 14", "1..7"]);
         assert!(lines[2].starts_with("ok 1 - create.defaults"), "{tap}");
         assert!(lines[3].starts_with("not ok 2 - create.returns-what-was-sent"), "{tap}");

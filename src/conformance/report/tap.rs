@@ -3,11 +3,16 @@
 
 use std::fmt::Write as _;
 
-use super::{CLEANED_UP, CaseResult, Report, Standing, Why, members, standing};
+use super::{CLEANED_UP, CaseResult, Report, Standing, Why, common, left_text, members, standing};
 
 /// A test point for each case, and one more for the deletion of the run's users.
 pub fn tap(report: &Report) -> String {
     let mut text = format!("TAP version 14\n1..{}\n", report.results.len() + 1);
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# {}; the last test point is {CLEANED_UP}", common::count_line(report));
+    for cause in common::cause_lines(report) {
+        let _ = writeln!(text, "# {}", line(&cause));
+    }
     for (number, result) in (1..).zip(&report.results) {
         let id = result.case.id;
         // Writing to a string cannot fail.
@@ -30,12 +35,7 @@ pub fn tap(report: &Report) -> String {
     let not = if report.left_behind.is_empty() { "" } else { "not " };
     let _ = writeln!(text, "{not}ok {number} - {CLEANED_UP}");
     if !report.left_behind.is_empty() {
-        let users: Vec<String> = report
-            .left_behind
-            .iter()
-            .map(|left| format!("{}: {}", left.user, left.reason))
-            .collect();
-        push_block(&mut text, [("left behind", users.join("; "))]);
+        push_block(&mut text, [("left behind", left_text(report))]);
     }
     text
 }
