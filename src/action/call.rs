@@ -8,12 +8,11 @@ use tracing::{Instrument as _, Span};
 
 use super::{
     Action, ActionInvocationId, ErrorCode, Failure, Invocation, NotInvoked, Resolution,
-    ResponseBody, answer,
-    error::{CallError, code_name},
+    ResponseBody, answer, error::CallError,
 };
 use crate::{
     proto::user_store_server::UserStore,
-    store::{self, Breaker, Deadline, Unanswered},
+    store::{self, Breaker, Deadline, Unanswered, code_name},
 };
 
 /// The end of a write, which is told in any case: the store may have acted.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tonic::{Code, Status};
 
 use super::Action;
-use crate::store::{NotReached, Unanswered};
+use crate::store::{NotReached, Unanswered, code_name};
 
 /// The error codes that an action may give. No other exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -176,29 +176,6 @@ impl CallError {
 /// line.
 fn shortened(message: &str) -> String {
     message.chars().take(256).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// The code as gRPC writes it.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use self::{
     wire::Members,
 };
 pub use self::{
-    error::{ErrorCode, Failure, code_name},
+    error::{ErrorCode, Failure},
     invocation_id::ActionInvocationId,
     names::Action,
     resolution::{NotInvoked, Resolution, ResponseBody},

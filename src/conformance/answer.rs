@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     proto::User,
-    store::{NotReached, Unanswered},
+    store::{NotReached, Unanswered, code_name},
 };
 
 /// What the answers of a store say of itself in a report at the most, in characters.
@@ -52,7 +52,7 @@ impl Refusal {
         let message: String = status.message().chars().take(LONGEST_STATUS).collect();
         Self {
             code: Some(status.code()),
-            text: format!("{} {message:?}", code(status.code())),
+            text: format!("{} {message:?}", code_name(status.code())),
             message: status.message().to_owned(),
             not_reached: false,
             cause: Cause::of_code(status.code()),
@@ -86,29 +86,6 @@ impl Refusal {
 
 fn status_source(status: &Status) -> String {
     std::error::Error::source(status).map_or_else(String::new, ToString::to_string)
-}
-
-/// A code as gRPC's documentation writes it.
-pub(super) fn code(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 /// A success as the report shows it.
@@ -151,7 +128,7 @@ impl<T: Shown> Answer<T> {
     pub(super) fn outcome(&self) -> &'static str {
         match &self.reply {
             Ok(_) => "OK",
-            Err(Refusal { code: Some(number), .. }) => code(*number),
+            Err(Refusal { code: Some(number), .. }) => code_name(*number),
             Err(Refusal { code: None, .. }) => "no answer",
         }
     }
@@ -198,7 +175,7 @@ impl<T: Shown> Answer<T> {
         if self.is(with) {
             return Ok(());
         }
-        let due = format!("{}: {expected}", code(with));
+        let due = format!("{}: {expected}", code_name(with));
         let failure = Failure::new(self.sent.as_str(), self.came_back(), due);
         Err(failure.because(self.cause_instead_of(with)))
     }

@@ -10,12 +10,14 @@ use tonic_health::pb::{
 use tonic_prost::ProstCodec;
 
 use super::{
-    answer::code,
     case::{Case, Checked, Failure, Level, NotPassed},
     sections,
     subject::Subject,
 };
-use crate::{proto::user_store_server::SERVICE_NAME, store::remote::Balancer};
+use crate::{
+    proto::user_store_server::SERVICE_NAME,
+    store::{code_name, remote::Balancer},
+};
 
 const PRIMARY: &str = "Read from where was written, and wait for the commit before you answer: a replica that lags, or a cache, signs people out.";
 
@@ -160,7 +162,7 @@ async fn unknown_method(store: Subject) -> Checked {
         Err(_) => format!("no answer within {:?}", store.timeout()),
         Ok(Ok(())) => "OK".to_owned(),
         Ok(Err(status)) if status.code() == Code::Unimplemented => return Ok(()),
-        Ok(Err(status)) => format!("{} {:?}", code(status.code()), status.message()),
+        Ok(Err(status)) => format!("{} {:?}", code_name(status.code()), status.message()),
     };
     let sent = "NoMethodOfThisContract, of the same service";
     Err(Failure::new(sent, came_back, "UNIMPLEMENTED").into())
@@ -187,7 +189,7 @@ async fn health(store: Subject) -> Checked {
             Code::NotFound => {
                 return Err(NotPassed::NotPresent("grpc.health.v1 does not know the service"));
             }
-            other => format!("{} {:?}", code(other), status.message()),
+            other => format!("{} {:?}", code_name(other), status.message()),
         },
     };
     let sent = format!("grpc.health.v1.Health/Check {{ service: {SERVICE_NAME:?} }}");

@@ -6,8 +6,9 @@ use tracing::{debug, field::display, info, warn};
 
 use super::problem::Problem;
 use crate::{
-    action::{Action, ErrorCode, Failure, NotInvoked, Resolution, code_name},
+    action::{Action, ErrorCode, Failure, NotInvoked, Resolution},
     metrics::{Metrics, RejectedRequest},
+    store::code_name,
     telemetry::AUDIT,
     trace,
 };

@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::Instant;
-use tonic::Status;
+use tonic::{Code, Status};
 
 pub use self::{
     breaker::{Admitted, Breaker},
@@ -199,6 +199,29 @@ impl Store {
             Self::Sql(store) => store.check().await,
             Self::Remote(store) => store.check().await,
         }
+    }
+}
+
+/// A code as gRPC's documentation writes it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
