@@ -143,7 +143,7 @@ async fn a_pool_that_is_busy_opens_no_circuit(kind: Kind) {
 
 /// Longer than a store may be away: it is there, and its sidecar says so all the time.
 async fn a_pool_that_is_busy_is_ready(kind: Kind) {
-    let options = ["--db-max-connections", "1", "--store-timeout", "2s"];
+    let options = ["--db-max-connections", "1", "--store-timeout", "5s"];
     let Running { sidecar, database, .. } = &StoreKind::Bundled(kind).start(&options);
     let client = Arc::new(sidecar.client());
     let user = client.create_user(&email_address()).await;

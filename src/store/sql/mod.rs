@@ -117,9 +117,9 @@ impl SqlStore {
         self.pools.work(Way::Read, reach, migration::status).await.map_err(SchemaError)
     }
 
-    /// Whether the database answers and its schema is at least that of this release. Where every
-    /// connection is in use, a database that still answers is as it was when it was last asked; one
-    /// connection more than the pool has is made then.
+    /// Whether the database answers and its schema is at least that of this release. Where the pool
+    /// has no connection in time, a database that still answers is as it was when it was last asked;
+    /// one connection more than the pool has is made then.
     ///
     /// # Errors
     ///
@@ -132,17 +132,16 @@ impl SqlStore {
             .map_err(|_| "the database does not answer".to_owned())?;
         let status = match status {
             Ok(status) => status,
-            Err(busy @ Error::Busy(_)) => {
+            // The pool has no connection, and does not say whether another could be made.
+            Err(
+                none @ (Error::Busy(_)
+                | Error::Database(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))),
+            ) => {
                 return match self.pools.try_connect().await {
                     Err(error) if !error::is_full(&error) => Err(error::describe_connect(error)),
                     _ if self.schema_seen.load(Ordering::Relaxed) => Ok(()),
-                    _ => Err(busy.to_string()),
+                    _ => Err(none.to_string()),
                 };
-            }
-            // The pool does not say why; a connection beside it does.
-            Err(error @ Error::Database(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))) => {
-                let why = self.pools.try_connect().await.err().map(error::describe_connect);
-                return Err(why.unwrap_or_else(|| error.to_string()));
             }
             Err(error) => return Err(error.to_string()),
         };
