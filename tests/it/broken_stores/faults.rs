@@ -22,6 +22,7 @@ pub enum Fault {
     IgnoresTrailingSpaces,
     NormalisesAddresses,
     ComparesForPeople,
+    ValidatesAddresses,
     TakesEmojiForOne,
     StripsInvisible,
     LooksUpWithLike,
@@ -213,6 +214,11 @@ pub const BROKEN: &[Broken] = &[
         ),
     },
     Broken {
+        fault: Fault::ValidatesAddresses,
+        mistake: "an email address without an @ and a domain with a dot behind it is refused",
+        cases: Fails("email.not-validated"),
+    },
+    Broken {
         fault: Fault::TakesEmojiForOne,
         mistake: "the collation takes all characters of four bytes for one",
         cases: Fails("email.emoji"),
@@ -376,9 +382,9 @@ pub const BROKEN: &[Broken] = &[
             "create.ids-are-unique email.case email.trailing-space email.leading-space email.quote
              email.percent email.underscore email.backslash email.composed-and-decomposed
              email.accents email.emoji email.invisible-characters email.320-bytes
-             email.1000-characters values.too-large-email-address values.too-large-password-hash
-             values.too-large-algorithm values.too-large-salt values.nul-character
-             *.touches-no-other-user update-email-address.taken-address
+             email.1000-characters email.not-validated values.too-large-email-address
+             values.too-large-password-hash values.too-large-algorithm values.too-large-salt
+             values.nul-character *.touches-no-other-user update-email-address.taken-address
              update-email-address.stale-counter-and-taken-address
              update-email-address.absent-user-and-taken-address delete.id-is-not-used-again
              race.creates-of-different-addresses race.two-users-one-address
@@ -511,7 +517,9 @@ pub const BROKEN: &[Broken] = &[
     Broken {
         fault: Fault::ReadsNumberOfId,
         mistake: "IDs are numbers inside, and text after the number is ignored",
-        cases: Fails("lookup.ids-are-byte-exact lookup.writes-compare-ids-byte-exactly"),
+        cases: Fails(
+            "lookup.ids-are-byte-exact lookup.writes-compare-ids-byte-exactly delete.absent-user",
+        ),
     },
     Broken {
         fault: Fault::WritesTrimIds,

@@ -197,6 +197,9 @@ impl Store {
     fn address_to_store(&self, sent: &str) -> Result<String, Status> {
         match self.fault {
             Fault::RefusesAbove255 if sent.len() > 255 => Err(too_large()),
+            Fault::ValidatesAddresses if !text::is_usual_address(sent) => {
+                Err(Status::invalid_argument("no email address"))
+            }
             Fault::RefusesAbove320 if sent.len() > 320 => Err(too_large()),
             Fault::RefusesLargeValues if sent.len() > 2_700 => Err(too_large()),
             Fault::CutsAddresses => Ok(text::cut(sent, 255)),

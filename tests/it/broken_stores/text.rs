@@ -22,6 +22,11 @@ pub fn unescaped(text: &str) -> String {
     result
 }
 
+/// Whether it looks like an email address, to those who have not seen many.
+pub fn is_usual_address(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(_, domain)| !domain.contains('@') && domain.contains('.'))
+}
+
 /// Composed, as Unicode's NFC has it; of the accents that the cases use.
 pub fn composed(text: &str) -> String {
     text.replace("e\u{301}", "\u{e9}")
