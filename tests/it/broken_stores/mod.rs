@@ -134,12 +134,6 @@ async fn a_store_with_a_mistake_fails_the_cases_that_the_mistake_breaks_and_no_o
         let (_, report) = reports.iter().find(|(fault, _)| *fault == broken.fault).unwrap();
         wrong += &differences(broken, report, |_| true);
         println!("| {} | {} |", broken.mistake, broken.cases);
-        println!(
-            "ROW {:?} {:.1} {}",
-            broken.fault,
-            report.took.as_secs_f32(),
-            failed(report).into_iter().collect::<Vec<_>>().join(" ")
-        );
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
