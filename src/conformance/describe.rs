@@ -10,12 +10,12 @@ const LONGEST: usize = 160;
 
 /// Text in quotes, what cannot be seen escaped; in the middle of long text something is left out.
 pub(super) fn text(text: &str) -> String {
-    let length = text.chars().count();
-    if length <= LONGEST {
+    // Not counted to its end: it may have a million.
+    if text.chars().nth(LONGEST).is_none() {
         return format!("{text:?}");
     }
     let first: String = text.chars().take(80).collect();
-    let last: String = text.chars().skip(length - 20).collect();
+    let last = text.char_indices().nth_back(19).map_or(text, |(at, _)| &text[at..]);
     format!("{first:?}…{last:?} ({} bytes)", text.len())
 }
 

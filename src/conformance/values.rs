@@ -133,7 +133,9 @@ fn unusual_algorithm(request: &mut CreateUserRequest) {
 }
 
 fn repeated(bytes: &[u8], length: usize) -> Bytes {
-    bytes.iter().copied().cycle().take(length).collect()
+    let mut repeated = bytes.repeat(length.div_ceil(bytes.len().max(1)));
+    repeated.truncate(length);
+    repeated.into()
 }
 
 /// A user as a request made them, whatever the store says of the other members.

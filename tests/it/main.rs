@@ -14,6 +14,7 @@ mod harness;
 
 mod actions;
 mod attacks;
+mod broken_stores;
 mod busy_pools;
 mod certificates;
 mod clock;
