@@ -449,9 +449,11 @@ pub const BROKEN: &[Broken] = &[
         mistake: "GetUser answers OK without a user if there is none",
         cases: Fails(
             "lookup.absent-id lookup.empty-id lookup.id-of-another-form lookup.ids-are-byte-exact
+             lookup.writes-compare-ids-byte-exactly
              update-email-address.absent-user update-email-address.absent-user-and-taken-address
              update-password-hash.absent-user increment-sessions-counter.absent-user
-             delete.user-is-gone consistency.reads-see-deletes race.deletes-of-one-user
+             delete.user-is-gone delete.absent-user consistency.reads-see-deletes
+             race.deletes-of-one-user
              race.delete-and-update-email-address race.delete-and-update-password-hash
              race.delete-and-increment-sessions-counter",
         ),
@@ -461,9 +463,11 @@ pub const BROKEN: &[Broken] = &[
         mistake: "GetUser answers a user of default values if there is none",
         cases: Fails(
             "lookup.absent-id lookup.empty-id lookup.id-of-another-form lookup.ids-are-byte-exact
+             lookup.writes-compare-ids-byte-exactly
              update-email-address.absent-user update-email-address.absent-user-and-taken-address
              update-password-hash.absent-user increment-sessions-counter.absent-user
-             delete.user-is-gone consistency.reads-see-deletes race.deletes-of-one-user
+             delete.user-is-gone delete.absent-user consistency.reads-see-deletes
+             race.deletes-of-one-user
              race.delete-and-update-email-address race.delete-and-update-password-hash
              race.delete-and-increment-sessions-counter",
         ),
@@ -473,9 +477,11 @@ pub const BROKEN: &[Broken] = &[
         mistake: "GetUser answers INTERNAL if there is no user",
         cases: Fails(
             "lookup.absent-id lookup.empty-id lookup.id-of-another-form lookup.ids-are-byte-exact
+             lookup.writes-compare-ids-byte-exactly
              update-email-address.absent-user update-email-address.absent-user-and-taken-address
              update-password-hash.absent-user increment-sessions-counter.absent-user
-             delete.user-is-gone consistency.reads-see-deletes race.deletes-of-one-user
+             delete.user-is-gone delete.absent-user consistency.reads-see-deletes
+             race.deletes-of-one-user
              race.delete-and-update-email-address race.delete-and-update-password-hash
              race.delete-and-increment-sessions-counter",
         ),
@@ -502,7 +508,12 @@ pub const BROKEN: &[Broken] = &[
     Broken {
         fault: Fault::OtherFormIsInvalid,
         mistake: "an ID that is no UUID is INVALID_ARGUMENT",
-        cases: Fails("lookup.empty-id lookup.id-of-another-form lookup.ids-are-byte-exact"),
+        cases: Fails(
+            "lookup.empty-id lookup.id-of-another-form lookup.ids-are-byte-exact
+             lookup.writes-compare-ids-byte-exactly delete.absent-user
+             update-email-address.absent-user update-password-hash.absent-user
+             increment-sessions-counter.absent-user",
+        ),
     },
     Broken {
         fault: Fault::ReadsIgnoreCaseOfIds,
