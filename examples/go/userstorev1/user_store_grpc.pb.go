@@ -21,6 +21,7 @@
 //                   failure, deadlock, lock wait over
 //   INTERNAL        everything else, and a value that cannot   internal_error
 //                   be stored as it is
+//   UNAVAILABLE     as INTERNAL, while the database is away    internal_error
 //
 // Any other code is internal_error too, and so is one of the first two from a
 // method that does not list it. The text of a status is written to the
@@ -30,7 +31,7 @@
 // NOT_FOUND is a statement of fact, not a failure: on GetUser it makes Faroe
 // delete the session, sign-in or reset in progress. Answer it only when you
 // know for certain that the user does not exist. When the database is away,
-// slow or confused, answer INTERNAL or UNAVAILABLE, and people stay signed in.
+// slow or confused, answer UNAVAILABLE or INTERNAL, and people stay signed in.
 //
 // What every implementation owes
 //
@@ -39,10 +40,18 @@
 //   email addresses. Databases that ignore case or trailing spaces by default
 //   need a binary collation.
 // - No value is cut, trimmed or changed. What cannot be stored is INTERNAL.
+// - Hashes and salts of up to 64 KiB each and email addresses of up to 320 bytes
+//   have to be stored, email addresses of up to 1,000 should be. The sidecar
+//   takes requests of 64 KiB unless it is told to take more, of 32 MiB at the
+//   most; a message above 4 MiB is more than many gRPC servers take by default.
 // - A user ID is never used again, not even after its user was deleted.
 // - An email address belongs to one user at a time, under concurrency too: let
 //   a unique constraint decide, not a look-up beforehand.
-// - Each method is one atomic step, durable before the reply is sent.
+// - Each method is one atomic step, durable before the reply is sent. Without a
+//   database that is one lock around the whole method, its reads included.
+// - Many calls come at once. A server lets calls wait that exceed its pool of
+//   threads or connections and does not refuse them; `faroe-sidecar conformance`
+//   makes 64 at once.
 // - A read sees every change that was acknowledged before it began. A lagging
 //   replica is not a source for it.
 // - Counters start at 0, go up by 1, and never wrap: a counter that stands at
