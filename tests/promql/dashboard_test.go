@@ -29,6 +29,41 @@ func TestEveryPanelNamesWhatTheProgramExposes(t *testing.T) {
 	}
 }
 
+func TestEveryVariableHasSomethingToChooseFrom(t *testing.T) {
+	query := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
+	for _, variable := range rendered.dashboard.Templating.List {
+		if variable.Type != "query" {
+			continue
+		}
+		parts := query.FindStringSubmatch(variable.Definition)
+		if parts == nil || !slices.Contains(targetLabels, parts[2]) {
+			t.Errorf("%s: %q gives no label of a target", variable.Name, variable.Definition)
+			continue
+		}
+		for _, complaint := range complaints(expanded(parts[1], "5m"), exposed) {
+			t.Errorf("%s: %s", variable.Name, complaint)
+		}
+	}
+}
+
+func TestTheDashboardNamesEveryAlertAndNoOther(t *testing.T) {
+	named := map[string]bool{}
+	for _, panel := range rendered.dashboard.Panels {
+		for _, name := range regexp.MustCompile(`FaroeSidecar\w+`).FindAllString(panel.Description, -1) {
+			named[name] = true
+		}
+	}
+	for _, alert := range rendered.rules.alerts() {
+		if !named[alert.Alert] {
+			t.Errorf("%s belongs to no panel", alert.Alert)
+		}
+		delete(named, alert.Alert)
+	}
+	for name := range named {
+		t.Errorf("there is no alert %s", name)
+	}
+}
+
 // TestPrometheusTakesTheRulesAndHasDataForEveryPanel shows that a real Prometheus evaluates each
 // alert without an error, that each panel shows something, and that what its legend names is there.
 func TestPrometheusTakesTheRulesAndHasDataForEveryPanel(t *testing.T) {
