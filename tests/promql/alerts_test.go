@@ -2,6 +2,7 @@ package promqltest
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
@@ -18,17 +19,12 @@ const (
 )
 
 func TestThePodMonitorFindsTheAdminPortOfTheDeployment(t *testing.T) {
-	pods := rendered.deployment.Template
-	if len(rendered.monitor.Selector.MatchLabels) == 0 {
-		t.Error("it selects every pod of the namespace")
-	}
-	for name, value := range rendered.monitor.Selector.MatchLabels {
-		if pods.Metadata.Labels[name] != value {
-			t.Errorf("it wants %s=%s, and the pods have %q", name, value, pods.Metadata.Labels[name])
-		}
+	selected, pods := rendered.monitor.Selector.MatchLabels, rendered.deployment.Selector.MatchLabels
+	if len(pods) == 0 || !maps.Equal(selected, pods) {
+		t.Errorf("it selects %v, and the Deployment %v", selected, pods)
 	}
 	var ports []string
-	for _, container := range pods.Spec.Containers {
+	for _, container := range rendered.deployment.Template.Spec.Containers {
 		for _, port := range container.Ports {
 			ports = append(ports, port.Name)
 		}

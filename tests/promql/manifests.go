@@ -57,10 +57,10 @@ type monitor struct {
 
 // deployment is what a PodMonitor looks at of a Deployment.
 type deployment struct {
+	Selector struct {
+		MatchLabels map[string]string `yaml:"matchLabels"`
+	} `yaml:"selector"`
 	Template struct {
-		Metadata struct {
-			Labels map[string]string `yaml:"labels"`
-		} `yaml:"metadata"`
 		Spec struct {
 			Containers []struct {
 				Ports []struct {
