@@ -25,6 +25,7 @@ use crate::{
     readiness::Readiness,
     server::{self, Server},
     store::{self, Store},
+    systemd::{Reloads, ServiceManager},
     telemetry::Log,
     tls::{self, ClientMaterial, Reloading, ServerMaterial},
     watch::{log_migrations, store as watch_store, terms as watch_terms},
@@ -152,6 +153,8 @@ pub struct Telemetry {
     pub log: Log,
     /// The traces, if they are sent anywhere.
     pub traces: Option<Traces>,
+    /// What the service manager is told, if there is one.
+    pub service_manager: ServiceManager,
 }
 
 /// What may be asked of a running sidecar from outside.
@@ -260,6 +263,7 @@ impl App {
         let (reload, reloads) = watch::channel(0);
         let mut parts = Parts::default();
 
+        let mut finished = vec![tls.finished()];
         let callers = tls.subscribe();
         let condition = Some(readiness.condition("certificates"));
         parts.spawn("terms", watch_terms(callers.clone(), condition, Arc::clone(&metrics)));
@@ -267,9 +271,10 @@ impl App {
         let store_tls = config.store.material()?;
         let store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)).await?;
         if let Some(store_tls) = store_tls {
+            finished.push(store_tls.finished());
             let terms = watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics));
             parts.spawn("store terms", terms);
-            parts.spawn("store reloads", store_tls.follow(reloads, Arc::clone(&metrics)));
+            parts.spawn("store reloads", store_tls.follow(reloads.clone(), Arc::clone(&metrics)));
         }
         let condition = readiness.condition("store");
         let migrate = config.store.migrate;
@@ -305,7 +310,12 @@ impl App {
         let admin_drain = Drain::default();
         let server = Server {
             tls: None,
-            service: Admin { readiness, metrics, drain: drain.clone(), log: telemetry.log },
+            service: Admin {
+                readiness: readiness.clone(),
+                metrics,
+                drain: drain.clone(),
+                log: telemetry.log,
+            },
             config: server::Config {
                 max_connections: ADMIN_CONNECTIONS,
                 header_timeout: ADMIN_TIMEOUT,
@@ -319,6 +329,12 @@ impl App {
         let mut probes = Parts::default();
         probes.spawn("admin listener", admin_drain.track(server.serve(admin)));
         info!(endpoint = %endpoint_address, admin = %admin_address, "listening");
+        let service_manager = telemetry.service_manager;
+        let reloads = Reloads { requests: reloads, finished };
+        probes.spawn(
+            "service manager",
+            service_manager.clone().follow(reloads, readiness, drain.clone()),
+        );
 
         let mut stopped = async || {
             while let Some(signal) = signals.next().await {
@@ -338,6 +354,7 @@ impl App {
         if let Some(part) = failed {
             error!(part, "a part of the sidecar has ended by itself: stopping");
         }
+        service_manager.stopping();
         let end = End {
             delay: config.drain_delay,
             timeout: config.drain_timeout,

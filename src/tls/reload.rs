@@ -187,6 +187,8 @@ pub struct Reloading<M: Material> {
     /// Of the files when they were last read, usable or not.
     seen: Snapshot,
     current: watch::Sender<Arc<M>>,
+    /// The last request that has come to its end.
+    finished: watch::Sender<u64>,
 }
 
 impl<M: Material> Reloading<M> {
@@ -199,12 +201,17 @@ impl<M: Material> Reloading<M> {
         // Before reading: what changes in between is a change.
         let seen = Snapshot::of::<M>(&files);
         let current = watch::Sender::new(Arc::new(M::load(&files)?));
-        Ok(Self { files: Arc::new(files), seen, current })
+        Ok(Self { files: Arc::new(files), seen, current, finished: watch::Sender::default() })
     }
 
     /// The material of the time, now and later.
     pub fn subscribe(&self) -> watch::Receiver<Arc<M>> {
         self.current.subscribe()
+    }
+
+    /// The number of the last request that has come to its end, now and later.
+    pub fn finished(&self) -> watch::Receiver<u64> {
+        self.finished.subscribe()
     }
 
     /// Reads the files again whenever they have changed or `requests` has. Files that cannot be
@@ -218,9 +225,11 @@ impl<M: Material> Reloading<M> {
             };
             let Some(now) = self.blocking(Snapshot::of::<M>).await else { continue };
             if is_request || (now != self.seen && candidate.as_ref() == Some(&now)) {
+                let request = *requests.borrow_and_update();
                 self.seen = now;
                 candidate = None;
                 self.reload(&metrics).await;
+                self.finished.send_replace(request);
             } else {
                 candidate = (now != self.seen).then_some(now);
             }
