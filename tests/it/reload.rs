@@ -179,6 +179,26 @@ async fn a_certificate_that_is_not_valid_does_not_take_the_place_of_one_that_is(
     assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
 }
 
+/// A clock that is a few seconds behind the authority's is no reason to wait for the next renewal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_came_too_early_is_used_when_it_is_valid() {
+    let pki = Arc::new(Pki::new());
+    let mut material = Material::new(&pki.server, &pki.authority.certificate(), None);
+    let (sidecar, _file) = material.sidecar(&pki, &[]);
+    let early = Leaf::server().valid(Duration::seconds(8), HOUR);
+    let early = pki.authority.issue("early", early);
+    material.swap(&early);
+    sidecar.process.wait_for_log("--tls-cert is not valid now");
+    assert_eq!(shown(&sidecar.client()).await, der(&pki.server));
+    sidecar.process.wait_for_log("the TLS material towards callers was reloaded");
+    assert_eq!(shown(&sidecar.client()).await, der(&early));
+    // It is refused once, however often it is tried.
+    let metrics = Metrics::of(&sidecar).await;
+    assert_eq!(metrics.value("tls_reloads_total{result=\"failed\"}"), 1.0);
+    assert_eq!(metrics.value("tls_reloads_total{result=\"ok\"}"), 1.0);
+    assert_eq!(sidecar.process.log().matches("the old one is kept").count(), 1);
+}
+
 /// Each file for itself, and worse news at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_certificate_is_told_when_it_comes_near_and_when_it_is_there() {
