@@ -1,6 +1,13 @@
 //! The connections of the bundled store.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::{
     ConnAcquireErr, DatabaseConnection, DbErr, SqlxMySqlConnector, SqlxPostgresConnector,
@@ -16,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    error::Error,
+    error::{Error, NO_ROOM, is_full},
     file::{Displaced, File},
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
@@ -50,7 +57,14 @@ pub(super) struct Pools {
     /// connection of the pool in use by another, and one that it does not get cannot be made.
     slots: Option<Arc<Semaphore>>,
     times: Times,
+    /// When a connection of the pool to a server was last seen to work.
+    worked: Arc<Mutex<Option<Instant>>>,
+    /// Whether the server had no room for another connection when it was last asked.
+    full: Arc<AtomicBool>,
 }
+
+/// How long ago a connection may have worked that is at work now.
+const AT_WORK: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 enum Inner {
@@ -69,6 +83,7 @@ pub(super) enum Way {
 impl Pools {
     pub(super) fn open(url: &Url, config: &Config) -> io::Result<Self> {
         let times = Times::of(reach_timeout(config.store_timeout));
+        let worked = Arc::default();
         let size = config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS);
         let (reads, writes, inner) = match url {
             Url::Sqlite(path) => {
@@ -93,7 +108,8 @@ impl Pools {
             }
             Url::Postgres(options, _) => {
                 let session = format!("SET lock_timeout = {}", times.reach.as_millis().max(1));
-                let pool = server_pool(size, session, times).connect_lazy_with((**options).clone());
+                let pool = server_pool(size, session, times, &worked)
+                    .connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 (db.clone(), db, Inner::Postgres(pool))
             }
@@ -107,7 +123,8 @@ impl Pools {
                      SESSION innodb_lock_wait_timeout = {lock_wait}, \
                      SESSION lock_wait_timeout = {lock_wait}"
                 );
-                let pool = server_pool(size, session, times).connect_lazy_with((**options).clone());
+                let pool = server_pool(size, session, times, &worked)
+                    .connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
                 (db.clone(), db, Inner::MySql(pool))
             }
@@ -119,7 +136,7 @@ impl Pools {
                 Some(Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))))
             }
         };
-        Ok(Self { reads, writes, inner, slots, times })
+        Ok(Self { reads, writes, inner, slots, times, worked, full: Arc::default() })
     }
 
     /// Runs a statement on a connection of the pool. It is made anew where no connection was to be
@@ -196,6 +213,11 @@ impl Pools {
             (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
                 Error::Busy(self.in_use(way))
             }
+            (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
+                if self.full.load(Ordering::Relaxed) =>
+            {
+                Error::Busy(NO_ROOM.to_owned())
+            }
             (_, error) => Error::Database(error),
         }
     }
@@ -271,7 +293,21 @@ impl Pools {
                 Inner::MySql(pool) => pool.connect_options().connect().await?.close().await,
             }
         };
-        timeout(self.times.attempt, attempt).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let result =
+            timeout(self.times.attempt, attempt).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        self.full.store(result.as_ref().is_err_and(is_full), Ordering::Relaxed);
+        result
+    }
+
+    /// The pool has what it needs.
+    pub(super) fn has_room(&self) {
+        self.full.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the pool has connections to a server that work.
+    pub(super) fn is_at_work(&self) -> bool {
+        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        worked.is_some_and(|worked| worked.elapsed() < AT_WORK)
     }
 
     /// How many connections are idle, and how many are in use.
@@ -307,10 +343,17 @@ impl Pools {
 }
 
 /// A pool of so many connections to a server, each of which begins with the statement `session`.
-fn server_pool<DB: Database>(size: u32, session: String, times: Times) -> PoolOptions<DB>
+/// `worked` is set whenever one of them is seen to work.
+fn server_pool<DB: Database>(
+    size: u32,
+    session: String,
+    times: Times,
+    worked: &Arc<Mutex<Option<Instant>>>,
+) -> PoolOptions<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
+    let (acquired, released) = (Arc::clone(worked), Arc::clone(worked));
     PoolOptions::new()
         .max_connections(size)
         .acquire_timeout(times.attempt)
@@ -321,15 +364,28 @@ where
         // With a limit of its own, which the driver's own test has not: a server that is gone
         // without a word would cost the whole time of a call for each connection.
         .test_before_acquire(false)
-        .before_acquire(move |connection, _| Box::pin(is_free(connection, times.ping())))
-        .after_release(move |connection, _| Box::pin(is_free(connection, times.ping())))
+        .before_acquire(move |connection, _| {
+            let worked = Arc::clone(&acquired);
+            Box::pin(async move { is_free(connection, times.ping(), &worked).await })
+        })
+        .after_release(move |connection, _| {
+            let worked = Arc::clone(&released);
+            Box::pin(async move { is_free(connection, times.ping(), &worked).await })
+        })
 }
 
 /// Whether a connection has nothing left to do and its server answers. One whose call was given up
 /// may still be waiting for the server, and would hold its place for as long.
-async fn is_free(connection: &mut impl Connection, limit: Duration) -> Result<bool, sqlx::Error> {
+async fn is_free(
+    connection: &mut impl Connection,
+    limit: Duration,
+    worked: &Mutex<Option<Instant>>,
+) -> Result<bool, sqlx::Error> {
     match timeout(limit, connection.ping()).await {
-        Ok(Ok(())) => Ok(true),
+        Ok(Ok(())) => {
+            *worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            Ok(true)
+        }
         // An error closes the connection at once, without another word to the server.
         Ok(Err(error)) => Err(error),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
