@@ -26,7 +26,8 @@ use crate::harness::{
     base64,
     client::{Client, admin, new_user},
     database::Kind,
-    email_address,
+    email_address, http2,
+    metrics::wait_for_metrics,
     process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program},
     stores::StoreKind,
 };
@@ -58,6 +59,10 @@ fn invocations() -> [(&'static str, Value); 7] {
         ("increment_user_sessions_counter", json!({ "user_id": "1", "user_sessions_counter": 0 })),
         ("delete_user", json!({ "user_id": "1" })),
     ]
+}
+
+fn get_user() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": "1" } }).to_string()
 }
 
 fn is_read(action: &str) -> bool {
@@ -503,6 +508,43 @@ async fn a_store_that_goes_away_in_the_middle_of_a_call() {
 /// answered, one at a time tries it, and the others are told at once to come again.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_fail_at_once_while_the_store_is_away() {
+/// What a store says as it closes a connection comes from outside: the log has one short line of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_says_at_the_end_of_a_connection_is_shortened() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        // GOAWAY with ENHANCE_YOUR_CALM, as long as a frame may be.
+        let said = "its own words ".repeat(1100);
+        let goaway = [&[0; 4], &http2::ENHANCE_YOUR_CALM.to_be_bytes()[..], said.as_bytes()];
+        let goaway = http2::frame(http2::GOAWAY, 0, 0, &goaway.concat());
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let goaway = goaway.clone();
+            tokio::spawn(async move {
+                let settings = http2::frame(http2::SETTINGS, 0, 0, &[]);
+                let acknowledged = http2::frame(http2::SETTINGS, http2::ACK, 0, &[]);
+                stream.write_all(&[settings, acknowledged].concat()).await.unwrap();
+                let mut frames = Frames::default();
+                let mut buffer = [0; 16 * 1024];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    if frames.have_a_call(&buffer[..read]) {
+                        let _ = stream.write_all(&goaway).await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
+    sidecar.client().post(get_user()).await;
+    let line = sidecar.process.wait_for_log("its own words");
+    assert!(line.len() < 1000, "{} bytes: {line}", line.len());
+    sidecar.process.wait_for_log("\"invoked\"");
+    let log = sidecar.process.log();
+    let longest = log.lines().map(str::len).max().unwrap();
+    assert!(longest < 1000, "{longest} bytes:\n{log}");
+}
+
     let hangs = Arc::new(AtomicBool::new(true));
     let (store, address) = Misbehaving::start({
         let hangs = Arc::clone(&hangs);
@@ -514,7 +556,7 @@ async fn calls_fail_at_once_while_the_store_is_away() {
     .await;
     let sidecar = sidecar(address, &["--store-timeout", "2s"]).await;
     let client = sidecar.client();
-    let get_user = json!({ "action": "get_user", "arguments": { "user_id": "1" } }).to_string();
+    let get_user = get_user();
     for _ in 0..5 {
         let reply = client.post(get_user.clone()).await;
         assert_eq!(reply.json()["error_code"], "internal_error");
