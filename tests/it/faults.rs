@@ -281,12 +281,16 @@ async fn http_statuses_instead_of_grpc_are_internal_error() {
                 );
             }
         });
-        let sidecar = sidecar(address, &[]).await;
+        let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
         let client = sidecar.client();
         for (action, arguments) in invocations() {
             let code = client.error_code(action, arguments).await;
             assert_eq!(code, "internal_error", "{action}, HTTP {status}");
         }
+        // With 404, a proxy says the same as a store without a health service: what was asked for
+        // is not there.
+        let judged = if status == 404 { "the store is ready" } else { "when asked for its health" };
+        sidecar.process.wait_for_log(judged);
     }
 }
 
@@ -504,10 +508,6 @@ async fn a_store_that_goes_away_in_the_middle_of_a_call() {
     store.await.unwrap();
 }
 
-/// Calls do not wait one after another for a store that is away: after some in a row that were not
-/// answered, one at a time tries it, and the others are told at once to come again.
-#[tokio::test(flavor = "multi_thread")]
-async fn calls_fail_at_once_while_the_store_is_away() {
 /// What a store says as it closes a connection comes from outside: the log has one short line of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_store_says_at_the_end_of_a_connection_is_shortened() {
@@ -545,6 +545,10 @@ async fn what_a_store_says_at_the_end_of_a_connection_is_shortened() {
     assert!(longest < 1000, "{longest} bytes:\n{log}");
 }
 
+/// Calls do not wait one after another for a store that is away: after some in a row that were not
+/// answered, one at a time tries it, and the others are told at once to come again.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_fail_at_once_while_the_store_is_away() {
     let hangs = Arc::new(AtomicBool::new(true));
     let (store, address) = Misbehaving::start({
         let hangs = Arc::clone(&hangs);
@@ -632,13 +636,83 @@ async fn a_store_that_is_not_serving_makes_the_sidecar_not_ready() {
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
-    sidecar.process.wait_for_log("the store says that it is not serving");
+    sidecar.process.wait_for_log("the store answered NOT_SERVING when asked for its health");
     let ready = admin(sidecar.admin, "/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
     let client = sidecar.client();
     assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
     reporter.set_serving::<UserStoreServer<AnsweringStore<Misbehaving>>>().await;
     sidecar.wait_until_ready();
+}
+
+/// A store without `grpc.health.v1`, or with one that does not know the `UserStore`, is taken as it
+/// is; one that has it and does not say that it serves is not ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_missing_health_service_is_as_good_as_one_that_serves() {
+    use tonic_health::pb::{
+        HealthCheckRequest, HealthCheckResponse,
+        health_check_response::ServingStatus,
+        health_server::{Health, HealthServer},
+    };
+    struct Says(tokio::sync::watch::Receiver<Result<ServingStatus, Code>>);
+    #[async_trait]
+    impl Health for Says {
+        type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+        async fn check(
+            &self,
+            _: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+            let status = (*self.0.borrow()).map_err(|code| Status::new(code, "its own words"))?;
+            Ok(tonic::Response::new(HealthCheckResponse { status: status.into() }))
+        }
+
+        async fn watch(
+            &self,
+            _: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+    let (says, heard) = tokio::sync::watch::channel(Ok(ServingStatus::Serving));
+    let store = Misbehaving::new(|_| Answer::Status(Code::NotFound));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(UserStoreServer::new(AnsweringStore(store)))
+            .add_service(HealthServer::new(Says(heard)))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let sidecar = sidecar(address, &[]).await;
+    let available = async |expected: f64| {
+        wait_for_metrics(&sidecar, "the store's health", |metrics| {
+            metrics.value("store_available") == expected
+        })
+        .await;
+    };
+    let mut fine = [Err(Code::Unimplemented), Err(Code::NotFound), Ok(ServingStatus::Serving)]
+        .into_iter()
+        .cycle();
+    for (answer, words) in [
+        (Err(Code::Unavailable), "UNAVAILABLE"),
+        (Ok(ServingStatus::NotServing), "NOT_SERVING"),
+        (Ok(ServingStatus::Unknown), "UNKNOWN"),
+        (Err(Code::Internal), "INTERNAL"),
+        (Err(Code::PermissionDenied), "PERMISSION_DENIED"),
+        (Err(Code::Unknown), "UNKNOWN"),
+    ] {
+        let _ = says.send_replace(answer);
+        available(0.0).await;
+        sidecar.process.wait_for_log(&format!("the store answered {words} when asked for its"));
+        let _ = says.send_replace(fine.next().unwrap());
+        available(1.0).await;
+    }
+    // Whatever it says, calls go through.
+    let _ = says.send_replace(Ok(ServingStatus::NotServing));
+    available(0.0).await;
+    let error = sidecar.client().error_code("get_user", json!({ "user_id": "1" })).await;
+    assert_eq!(error, "user_not_found");
 }
 
 /// Several addresses behind one name are all used, and one that is gone is done without.
