@@ -337,6 +337,23 @@ async fn a_revoked_certificate_does_not_get_in_and_does_not_stay() {
     assert_eq!(stays.post(get_user()).await.status, StatusCode::OK);
 }
 
+/// An older list may be in force still: the newest one of an authority counts, wherever it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_list_of_the_same_authority_counts() {
+    let pki = Arc::new(Pki::new());
+    let revoked = pki.authority.issue("revoked", Leaf::client(&["faroe"]));
+    let old = pki.authority.revoke("old", &[], -HOUR * 2, HOUR * 2);
+    let new = pki.authority.revoke("new", &[&revoked], -HOUR, HOUR);
+    for (name, lists) in [("old-new.crl", [&*old, &*new]), ("new-old.crl", [&*new, &*old])] {
+        let lists = bundle(pki.authority.folder(), name, &lists);
+        let material = Material::new(&pki.server, &pki.authority.certificate(), Some(&lists));
+        let (sidecar, _file) = material.sidecar(&pki, &[]);
+        let refused = Err(AlertDescription::CertificateRevoked);
+        assert_eq!(entry(&sidecar, &revoked).await, refused, "{name}");
+        assert_eq!(entry(&sidecar, &pki.client).await, in_and_answered(), "{name}");
+    }
+}
+
 /// The safe side: what no list speaks for is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_no_list_covers_is_refused() {
