@@ -221,11 +221,17 @@ impl<S: Service> Connection<S> {
             tokio::time::sleep(GOODBYE).await;
             let limits = Limits {
                 idle: GOODBYE,
-                // An answer is part of what is in hand, for which the drain has its own limit.
-                unsent: (!drain.has_begun()).then_some(config.idle_timeout.max(GOODBYE)),
+                unsent: Some(config.idle_timeout.max(GOODBYE)),
                 headers: config.header_timeout,
             };
-            activity.expired(limits).await
+            tokio::select! {
+                biased;
+                // An answer is part of what is in hand, for which the end has its own limit.
+                () = drain.finishing() => {
+                    activity.expired(Limits { unsent: None, ..limits }).await
+                }
+                expired = activity.expired(limits) => expired,
+            }
         };
         let is_accepted = identity.is_none_or(|identity| identity.caller.is_accepted());
         tokio::select! {
