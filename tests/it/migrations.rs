@@ -16,7 +16,7 @@ use crate::harness::{
     client::{admin, new_user},
     database::{Database, Kind},
     email_address, on_every_database,
-    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run, run_at_once},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of, program, run, run_at_once},
 };
 
 on_every_database!(
@@ -378,7 +378,7 @@ async fn an_sqlite_file_and_its_companions_are_their_owners_alone() {
 
     let file = SqliteFile::new();
     let arguments = ["migrate", "up", "--store", &file.url()].map(str::to_owned);
-    let output = program_without_umask(&arguments).output().unwrap();
+    let output = output_of(program_without_umask(&arguments), "", PATIENCE);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(mode(&file.path), 0o600);
 }
