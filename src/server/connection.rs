@@ -308,11 +308,14 @@ enum End {
     Now,
 }
 
-/// Whether a connection ended because the peer sent more than a well-behaved one would.
+/// Whether a connection ended because the peer sent more than a well-behaved one would. Where the
+/// peer says the same it is its own reason to go.
 fn is_flood(error: &hyper::Error) -> bool {
     std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+        .is_some_and(|error| {
+            error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote()
+        })
 }
 
 /// A connection of either version of HTTP.
