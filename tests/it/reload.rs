@@ -555,3 +555,58 @@ async fn the_material_towards_a_store_is_reloaded() {
     sidecar.process.wait_for_log_lines("the store is ready", 2);
     assert_eq!(client.get_user(&user).await, user);
 }
+
+/// It is refused whole too, and the end of each file is told; whether the store is there or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_material_towards_a_store_is_checked_and_its_end_is_told() {
+    let pki = Arc::new(Pki::new());
+    // 2 of 10 hours are left.
+    let short = pki.authority.issue("short", Leaf::client(&["sidecar"]).valid(-HOUR * 8, HOUR * 2));
+    let files = |certificate: &Path, key: &Path| {
+        [("tls.crt", certificate.to_owned()), ("tls.key", key.to_owned())]
+            .into_iter()
+            .chain([("ca.crt", pki.authority.certificate())])
+            .collect::<Vec<_>>()
+    };
+    let swap = |mounted: &mut Mounted, files: Vec<(&'static str, std::path::PathBuf)>| {
+        let files: Vec<_> = files.iter().map(|(name, path)| (*name, &**path)).collect();
+        mounted.swap(&files);
+    };
+    let first = files(&short.certificate, &short.key);
+    let first: Vec<_> = first.iter().map(|(name, path)| (*name, &**path)).collect();
+    let mut mounted = Mounted::new(&first);
+    let path = |name: &str| mounted.path(name).to_str().unwrap().to_owned();
+    let (ca, certificate, key) = (path("ca.crt"), path("tls.crt"), path("tls.key"));
+    let options = ["--store-ca", &ca, "--store-cert", &certificate, "--store-key", &key];
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("grpcs://localhost:{}", nobody.local_addr().unwrap().port());
+    drop(nobody);
+    let sidecar = Sidecar::start_with(Arc::clone(&pki), &url, &options);
+
+    let line = sidecar.process.wait_for_log("less than 30 % of its lifetime is left");
+    assert!(line.contains("\"WARN\"") && line.contains("--store-cert"), "{line}");
+    let metrics = Metrics::of(&sidecar).await;
+    let expiry = |file: &str| {
+        metrics.value(&format!("tls_certificate_expiry_timestamp_seconds{{file=\"{file}\"}}"))
+    };
+    // The last second counts still.
+    let end = short.end() - std::time::Duration::from_secs(1);
+    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert_eq!(expiry("store-cert"), end);
+    assert!(expiry("store-ca") > end);
+
+    // The key of another, and a certificate that came too late.
+    let over = pki.authority.issue("over", Leaf::client(&["sidecar"]).valid(-HOUR * 2, -HOUR));
+    for (certificate, key, why) in [
+        (&short.certificate, &pki.client.key, "cannot be used together"),
+        (&over.certificate, &over.key, "--store-cert is not valid now"),
+    ] {
+        swap(&mut mounted, files(certificate, key));
+        let line = sidecar.process.wait_for_log(why);
+        assert!(line.contains("towards the store") && line.contains("\"ERROR\""), "{line}");
+    }
+    let failed = "tls_reloads_total{result=\"failed\"}";
+    assert_eq!(Metrics::of(&sidecar).await.value(failed), 2.0);
+    swap(&mut mounted, files(&pki.client.certificate, &pki.client.key));
+    sidecar.process.wait_for_log("the TLS material towards the store was reloaded");
+}
