@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -57,10 +54,22 @@ pub(super) struct Pools {
     /// connection of the pool in use by another, and one that it does not get cannot be made.
     slots: Option<Arc<Semaphore>>,
     times: Times,
-    /// When a connection of the pool to a server was last seen to work.
-    worked: Arc<Mutex<Option<Instant>>>,
-    /// Whether the server had no room for another connection when it was last asked.
-    full: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What was seen last of a server.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When a connection of the pool worked.
+    worked: Option<Instant>,
+    /// Whether there was no room for another connection.
+    full: bool,
+}
+
+impl Seen {
+    fn of(seen: &Mutex<Self>) -> MutexGuard<'_, Self> {
+        seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How long ago a connection may have worked that is at work now.
@@ -83,7 +92,7 @@ pub(super) enum Way {
 impl Pools {
     pub(super) fn open(url: &Url, config: &Config) -> io::Result<Self> {
         let times = Times::of(reach_timeout(config.store_timeout));
-        let worked = Arc::default();
+        let seen = Arc::default();
         let size = config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS);
         let (reads, writes, inner) = match url {
             Url::Sqlite(path) => {
@@ -108,8 +117,8 @@ impl Pools {
             }
             Url::Postgres(options, _) => {
                 let session = format!("SET lock_timeout = {}", times.reach.as_millis().max(1));
-                let pool = server_pool(size, session, times, &worked)
-                    .connect_lazy_with((**options).clone());
+                let pool =
+                    server_pool(size, session, times, &seen).connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 (db.clone(), db, Inner::Postgres(pool))
             }
@@ -123,8 +132,8 @@ impl Pools {
                      SESSION innodb_lock_wait_timeout = {lock_wait}, \
                      SESSION lock_wait_timeout = {lock_wait}"
                 );
-                let pool = server_pool(size, session, times, &worked)
-                    .connect_lazy_with((**options).clone());
+                let pool =
+                    server_pool(size, session, times, &seen).connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
                 (db.clone(), db, Inner::MySql(pool))
             }
@@ -136,7 +145,7 @@ impl Pools {
                 Some(Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))))
             }
         };
-        Ok(Self { reads, writes, inner, slots, times, worked, full: Arc::default() })
+        Ok(Self { reads, writes, inner, slots, times, seen })
     }
 
     /// Runs a statement on a connection of the pool. It is made anew where no connection was to be
@@ -213,9 +222,7 @@ impl Pools {
             (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
                 Error::Busy(self.in_use(way))
             }
-            (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
-                if self.full.load(Ordering::Relaxed) =>
-            {
+            (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if Seen::of(&self.seen).full => {
                 Error::Busy(NO_ROOM.to_owned())
             }
             (_, error) => Error::Database(error),
@@ -295,18 +302,18 @@ impl Pools {
         };
         let result =
             timeout(self.times.attempt, attempt).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        self.full.store(result.as_ref().is_err_and(is_full), Ordering::Relaxed);
+        Seen::of(&self.seen).full = result.as_ref().is_err_and(is_full);
         result
     }
 
     /// The pool has what it needs.
     pub(super) fn has_room(&self) {
-        self.full.store(false, Ordering::Relaxed);
+        Seen::of(&self.seen).full = false;
     }
 
     /// Whether the pool has connections to a server that work.
     pub(super) fn is_at_work(&self) -> bool {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        let worked = Seen::of(&self.seen).worked;
         worked.is_some_and(|worked| worked.elapsed() < AT_WORK)
     }
 
@@ -343,17 +350,17 @@ impl Pools {
 }
 
 /// A pool of so many connections to a server, each of which begins with the statement `session`.
-/// `worked` is set whenever one of them is seen to work.
+/// In `seen` is noted when one of them works.
 fn server_pool<DB: Database>(
     size: u32,
     session: String,
     times: Times,
-    worked: &Arc<Mutex<Option<Instant>>>,
+    seen: &Arc<Mutex<Seen>>,
 ) -> PoolOptions<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
-    let (acquired, released) = (Arc::clone(worked), Arc::clone(worked));
+    let (acquired, released) = (Arc::clone(seen), Arc::clone(seen));
     PoolOptions::new()
         .max_connections(size)
         .acquire_timeout(times.attempt)
@@ -365,12 +372,12 @@ where
         // without a word would cost the whole time of a call for each connection.
         .test_before_acquire(false)
         .before_acquire(move |connection, _| {
-            let worked = Arc::clone(&acquired);
-            Box::pin(async move { is_free(connection, times.ping(), &worked).await })
+            let seen = Arc::clone(&acquired);
+            Box::pin(async move { is_free(connection, times.ping(), &seen).await })
         })
         .after_release(move |connection, _| {
-            let worked = Arc::clone(&released);
-            Box::pin(async move { is_free(connection, times.ping(), &worked).await })
+            let seen = Arc::clone(&released);
+            Box::pin(async move { is_free(connection, times.ping(), &seen).await })
         })
 }
 
@@ -379,11 +386,11 @@ where
 async fn is_free(
     connection: &mut impl Connection,
     limit: Duration,
-    worked: &Mutex<Option<Instant>>,
+    seen: &Mutex<Seen>,
 ) -> Result<bool, sqlx::Error> {
     match timeout(limit, connection.ping()).await {
         Ok(Ok(())) => {
-            *worked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            Seen::of(seen).worked = Some(Instant::now());
             Ok(true)
         }
         // An error closes the connection at once, without another word to the server.
