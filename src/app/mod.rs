@@ -268,51 +268,27 @@ impl App {
         let condition = Some(readiness.condition("certificates"));
         parts.spawn("terms", watch_terms(callers.clone(), condition, Arc::clone(&metrics)));
         parts.spawn("reloads", tls.follow(reloads.clone(), Arc::clone(&metrics)));
-        let store_tls = config.store.material()?;
-        let store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)).await?;
-        if let Some(store_tls) = store_tls {
-            finished.push(store_tls.finished());
-            let terms = watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics));
-            parts.spawn("store terms", terms);
-            parts.spawn("store reloads", store_tls.follow(reloads.clone(), Arc::clone(&metrics)));
-        }
-        let condition = readiness.condition("store");
-        let migrate = config.store.migrate;
-        let watched = watch_store(store.clone(), migrate, condition, Arc::clone(&metrics));
-        parts.spawn("store", watched);
-        if let (Store::Sql(sql), Some(file)) = (&store, &config.store.file) {
-            parts.spawn("store file", sql.clone().follow_url_file(file.clone()));
-        }
-
-        let actions = ActionServer::new(store.user_store())
-            .with_store_timeout(config.store.timeout)
-            .with_store_spans(store::Spans::of(&config.store.url));
-        let drain = Drain::default();
-        let max_connections = descriptors::connections_that_fit(
-            config.server.max_connections,
-            config.store.db_max_connections.unwrap_or_default(),
-        );
-        let server = Server {
-            tls: Some(callers),
-            service: Endpoint::new(
-                config.endpoint,
-                actions.clone(),
-                Arc::clone(&metrics),
-                drain.clone(),
-            ),
-            config: server::Config { max_connections, ..config.server },
-            metrics: Some(Arc::clone(&metrics)),
-            accepting: Some(readiness.condition("listener")),
-            drain: drain.clone(),
+        let mut stopped = async || {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Signal::Stop => return,
+                    Signal::Reload => reload.send_modify(|requests| *requests += 1),
+                }
+            }
+            // Nobody is left to ask for anything.
+            std::future::pending().await
         };
-        parts.spawn("listener", drain.track(server.serve(endpoint)));
-        // Probes are answered to the last: the admin listener is no part of the drain.
+
+        let store_condition = readiness.condition("store");
+        let accepting = readiness.condition("listener");
+        let drain = Drain::default();
+        // Probes are answered from the first to the last: the admin listener is no part of the drain.
         let admin_drain = Drain::default();
         let server = Server {
             tls: None,
             service: Admin {
                 readiness: readiness.clone(),
-                metrics,
+                metrics: Arc::clone(&metrics),
                 drain: drain.clone(),
                 log: telemetry.log,
             },
@@ -328,6 +304,50 @@ impl App {
         };
         let mut probes = Parts::default();
         probes.spawn("admin listener", admin_drain.track(server.serve(admin)));
+
+        let store_tls = config.store.material()?;
+        // An SQLite file that somebody has locked is waited for.
+        let store = tokio::select! {
+            store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)) => store?,
+            () = stopped() => {
+                info!("stopped before the store was open");
+                return Ok(Ended::Drained);
+            }
+        };
+        if let Some(store_tls) = store_tls {
+            finished.push(store_tls.finished());
+            let terms = watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics));
+            parts.spawn("store terms", terms);
+            parts.spawn("store reloads", store_tls.follow(reloads.clone(), Arc::clone(&metrics)));
+        }
+        let migrate = config.store.migrate;
+        let watched = watch_store(store.clone(), migrate, store_condition, Arc::clone(&metrics));
+        parts.spawn("store", watched);
+        if let (Store::Sql(sql), Some(file)) = (&store, &config.store.file) {
+            parts.spawn("store file", sql.clone().follow_url_file(file.clone()));
+        }
+
+        let actions = ActionServer::new(store.user_store())
+            .with_store_timeout(config.store.timeout)
+            .with_store_spans(store::Spans::of(&config.store.url));
+        let max_connections = descriptors::connections_that_fit(
+            config.server.max_connections,
+            config.store.db_max_connections.unwrap_or_default(),
+        );
+        let server = Server {
+            tls: Some(callers),
+            service: Endpoint::new(
+                config.endpoint,
+                actions.clone(),
+                Arc::clone(&metrics),
+                drain.clone(),
+            ),
+            config: server::Config { max_connections, ..config.server },
+            metrics: Some(metrics),
+            accepting: Some(accepting),
+            drain: drain.clone(),
+        };
+        parts.spawn("listener", drain.track(server.serve(endpoint)));
         info!(endpoint = %endpoint_address, admin = %admin_address, "listening");
         let service_manager = telemetry.service_manager;
         let reloads = Reloads { requests: reloads, finished };
@@ -336,16 +356,6 @@ impl App {
             service_manager.clone().follow(reloads, readiness, drain.clone()),
         );
 
-        let mut stopped = async || {
-            while let Some(signal) = signals.next().await {
-                match signal {
-                    Signal::Stop => return,
-                    Signal::Reload => reload.send_modify(|requests| *requests += 1),
-                }
-            }
-            // Nobody is left to ask for anything.
-            std::future::pending().await
-        };
         let failed = tokio::select! {
             () = stopped() => None,
             part = parts.ended() => Some(part),
