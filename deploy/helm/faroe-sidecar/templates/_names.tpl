@@ -92,3 +92,10 @@ true
 {{ include "faroe-sidecar.fullname" . }}-client
 {{- end -}}
 {{- end -}}
+
+{{/* Whether there is a Job that migrates. */}}
+{{- define "faroe-sidecar.migrates" -}}
+{{- if and (eq .Values.mode "user-server") .Values.migration.enabled .Values.store.urlSecret.name -}}
+true
+{{- end -}}
+{{- end -}}

@@ -16,6 +16,11 @@ password in it.
 {{- fail "store.url: a gRPC store has no user and no password (the value is not shown)" -}}
 {{- end -}}
 {{- end -}}
+{{- range list $v.store.urlSecret.name $v.migration.urlSecret.name -}}
+{{- if not (regexMatch "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$" .) -}}
+{{- fail "urlSecret.name: this is no name of a Secret (the value is not shown): the URL of the database goes into a Secret, and its name here" -}}
+{{- end -}}
+{{- end -}}
 
 {{- if $sidecar -}}
 {{- if $v.store.urlSecret.name -}}
@@ -65,7 +70,11 @@ password in it.
 {{- end -}}
 
 {{- range $v.extraArgs -}}
-{{- if regexMatch "^--(listen|path|tls-cert|tls-key|client-ca|client-crl|allow-client|admin-listen|store|store-file|store-timeout|store-ca|store-cert|store-key|drain-delay|drain-timeout)(=|$)" . -}}
+{{- if not (regexMatch "^--[a-z][-a-z0-9]*(=|$)" .) -}}
+{{- fail "extraArgs: an entry is no option (it is not shown): write --NAME=VALUE" -}}
+{{- else if regexMatch "://[^/]*@" . -}}
+{{- fail "extraArgs: a URL with a password has no place in a manifest (it is not shown)" -}}
+{{- else if regexMatch "^--(listen|path|tls-cert|tls-key|client-ca|client-crl|allow-client|admin-listen|store|store-file|store-timeout|store-ca|store-cert|store-key|drain-delay|drain-timeout)(=|$)" . -}}
 {{- fail (printf "extraArgs: %s is set by the chart, from another value" (. | splitList "=" | first)) -}}
 {{- end -}}
 {{- end -}}
