@@ -5,7 +5,8 @@ import tempfile
 import unittest
 
 from manifests import (
-    NATIVE_SIDECARS, NEWEST, OLDEST, documents, containers, of_kind, pod_spec, rendered, sidecars,
+    HERE, NEWEST, OLDEST, containers, documents, environment, helm_template, host_chart, of_kind,
+    pod_spec, rendered, sidecars,
 )
 
 # What kube-score says and we do otherwise, and why.
@@ -115,26 +116,19 @@ class Sidecars(unittest.TestCase):
             (native,) = of_kind(rendered()[native, NEWEST], "Deployment")
             (plain,) = of_kind(rendered()[plain, NEWEST], "Deployment")
             native, plain = pod_spec(native), pod_spec(plain)
-            sidecar = native["initContainers"].pop(0)
-            self.assertEqual(sidecar["name"], "faroe-sidecar")
-            self.assertEqual(sidecar.pop("restartPolicy"), "Always")
+            first, *others = native.pop("initContainers")
+            self.assertEqual(first["name"], "faroe-sidecar")
+            self.assertEqual(first.pop("restartPolicy"), "Always")
             (same,) = [c for c in plain["containers"] if c["name"] == "faroe-sidecar"]
-            self.assertEqual(sidecar, same)
+            self.assertEqual(first, same)
             plain["containers"].remove(same)
-            native["initContainers"] = native["initContainers"] or plain.get("initContainers", [])
-            plain.setdefault("initContainers", [])
+            self.assertEqual(others, plain.pop("initContainers", []))
             self.assertEqual(native, plain)
 
     def test_the_end_fits_into_the_grace_period(self):
         for name, container, document, text in sidecars():
             spec = pod_spec(document)
-            settings = {word.removeprefix("--"): word_value for word, _, word_value in
-                        (argument.partition("=") for argument in container["args"])}
-            if "drain-delay" not in settings:
-                (config,) = of_kind(text, "ConfigMap")
-                settings = {"drain-delay": config["data"]["FAROE_SIDECAR_DRAIN_DELAY"],
-                            "drain-timeout": config["data"]["FAROE_SIDECAR_DRAIN_TIMEOUT"]}
-            delay, timeout = (int(settings[key].removesuffix("s"))
+            delay, timeout = (int(option(container, text, key).removesuffix("s"))
                               for key in ("drain-delay", "drain-timeout"))
             waits = 0
             for store in spec["containers"]:
@@ -155,16 +149,22 @@ class Sidecars(unittest.TestCase):
             self.assertEqual(store_wait(store), 10)
 
     def test_a_native_one_is_refused_where_it_would_block_the_pod(self):
-        from manifests import helm_template, host_chart
         with self.assertRaisesRegex(AssertionError, "native sidecars need Kubernetes 1.29"):
             helm_template(host_chart()[0], "1.28")
 
     def test_the_components_ask_for_no_more_than_two_lines(self):
-        from manifests import HERE
         for name, component in (("native", "sidecar"), ("plain", "sidecar-plain")):
             text = (HERE / "kustomize" / name / "kustomization.yaml").read_text()
             added = text.split("resources:\n  - ../store\n")[1]
             self.assertEqual(added, f"components:\n  - ../../../../deploy/kustomize/{component}\n")
+
+
+def option(container, text, name):
+    """The value of an option of the program, from an argument or its environment variable."""
+    for argument in container["args"]:
+        if argument.startswith(f"--{name}="):
+            return argument.partition("=")[2]
+    return environment(container, text)["FAROE_SIDECAR_" + name.upper().replace("-", "_")]
 
 
 def store_wait(store):

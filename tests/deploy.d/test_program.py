@@ -162,6 +162,10 @@ class Program(unittest.TestCase):
                     self.assertEqual(container[probe]["httpGet"]["port"], admin)
                 (service,) = of_kind(text, "Service")
                 self.assertEqual([p["targetPort"] for p in service["spec"]["ports"]], [https])
+                for policy in of_kind(text, "NetworkPolicy"):
+                    if policy["metadata"]["name"] == service["metadata"]["name"]:
+                        (endpoint,) = policy["spec"]["ingress"][0]["ports"]
+                        self.assertEqual(endpoint["port"], https)
 
     def test_a_container_starts_is_probed_passes_helm_test_and_drains(self):
         text = rendered()["host chart, native", NEWEST]

@@ -94,11 +94,9 @@ class Schemas(unittest.TestCase):
         self.assertIn("restartPolicy", fault(deployment, OLDEST))
 
     def test_a_misspelt_field_is_found(self):
-        for (_, kind), (field, wrong) in {
-            ("", "Deployment"): ("strategy", "stategy"),
-            ("", "Certificate"): ("secretName", "secretname"),
-        }.items():
-            document = of_kind(rendered()["cert-manager", NEWEST], kind)[0]
+        for kind, field, wrong in (("Deployment", "strategy", "stategy"),
+                                   ("Certificate", "renewBefore", "renewbefore")):
+            document = of_kind(rendered()["cert-manager", NEWEST], kind)[-1]
             document["spec"][wrong] = document["spec"].pop(field)
             self.assertIsNotNone(fault(document, NEWEST), kind)
 

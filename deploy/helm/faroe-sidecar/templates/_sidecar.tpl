@@ -4,21 +4,24 @@ names this one as a dependency, sets `mode: sidecar` among its values, and hands
 
   {{- $sidecar := index .Subcharts "faroe-sidecar" }}
 
-  metadata:
-    labels:
-      {{- include "faroe-sidecar.sidecar.podLabels" $sidecar | nindent 8 }}
-  spec:
-    terminationGracePeriodSeconds: {{ include "faroe-sidecar.sidecar.gracePeriodSeconds" $sidecar }}
-    initContainers:
-      {{- include "faroe-sidecar.sidecar.native" $sidecar | nindent 8 }}
-    containers:
-      - name: store
-        lifecycle:
-          {{- include "faroe-sidecar.sidecar.storeLifecycle" $sidecar | nindent 12 }}
-        volumeMounts:
-          {{- include "faroe-sidecar.sidecar.storeVolumeMounts" $sidecar | nindent 12 }}
-    volumes:
-      {{- include "faroe-sidecar.sidecar.volumes" $sidecar | nindent 8 }}
+  template:
+    metadata:
+      labels:
+        {{- include "faroe-sidecar.sidecar.podLabels" $sidecar | nindent 8 }}
+    spec:
+      terminationGracePeriodSeconds: {{ include "faroe-sidecar.sidecar.gracePeriodSeconds" $sidecar }}
+      initContainers:
+        {{- include "faroe-sidecar.sidecar.native" $sidecar | nindent 8 }}
+      containers:
+        - name: store
+          lifecycle:
+            {{- include "faroe-sidecar.sidecar.storeLifecycle" $sidecar | nindent 12 }}
+          volumeMounts:
+            {{- include "faroe-sidecar.sidecar.storeVolumeMounts" $sidecar | nindent 12 }}
+      volumes:
+        {{- include "faroe-sidecar.sidecar.volumes" $sidecar | nindent 8 }}
+
+Before Kubernetes 1.29, faroe-sidecar.sidecar.plain goes into containers instead.
 
 The end of such a pod: the kubelet runs every preStop hook at once. The sidecar's tells callers to go
 elsewhere, and goes on serving. The store's waits, so that it answers what still arrives. Then the
