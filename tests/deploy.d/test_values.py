@@ -76,7 +76,7 @@ class Secrets(unittest.TestCase):
         for (name, version), text in rendered().items():
             self.assertNotIn("Secret", [d["kind"] for d in documents(text)], name)
             self.assertNotRegex(text, r"://[^/\s]*@", name)
-            self.assertNotRegex(text, r"(?i)passw|PRIVATE KEY", name)
+            self.assertNotRegex(text, r"(?i)passw(or)?d[\"']?\s*[:=]|PRIVATE KEY", name)
 
     def test_a_password_in_a_wrong_place_is_refused_and_not_shown(self):
         url = "postgres://faroe:hunter2@database/faroe"
