@@ -310,12 +310,14 @@ async fn a_service_says_that_it_stops_before_it_has_stopped() {
     let call = tokio::spawn(async move { client.try_post(held_read()).await });
     store.wait_for_calls_in_hand(1).await;
 
-    let next = || manager.state();
     sidecar.process.signal("TERM");
-    while next() != STOPPING {}
+    let deadline = Instant::now() + PATIENCE;
+    while manager.state() != STOPPING {
+        assert!(Instant::now() < deadline, "systemd is not told that it stops");
+    }
     // It is alive while requests are in hand.
     for _ in 0..4 {
-        assert_eq!(next(), WATCHDOG);
+        assert_eq!(manager.state(), WATCHDOG);
     }
     store.release();
     assert_eq!(call.await.unwrap().unwrap().status, StatusCode::OK);
