@@ -2,16 +2,27 @@
 //! it reloads, that it stops, that it is alive, and in words how it is. The protocol is that of
 //! `sd_notify(3)`; where there is no `NOTIFY_SOCKET` nothing is told.
 
-use std::{env, ffi::OsStr, future::pending, io, os::unix::net, sync::Arc, time::Duration};
+use std::{
+    env,
+    ffi::OsStr,
+    future::pending,
+    io,
+    os::unix::net::{SocketAddr, UnixDatagram},
+    sync::Arc,
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
-use tokio::{net::UnixDatagram, sync::watch, time::sleep};
+use tokio::{sync::watch, time::sleep};
 use tracing::warn;
 
 use crate::{drain::Drain, readiness::Readiness};
 
 /// How often it is looked at how the program is.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a service manager that has much to read is left alone.
+const FULL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The service manager, if there is one. Clones are the same one.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +43,7 @@ pub(crate) struct Reloads {
 
 impl ServiceManager {
     /// The one of the environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`. One that cannot
-    /// be told anything is none, and the log says so. To be called in a runtime.
+    /// be told anything is none, and the log says so.
     pub fn of_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
         match connect(&address) {
@@ -64,7 +75,7 @@ impl ServiceManager {
     /// Says that the program has begun to stop. It waits for nothing.
     pub(crate) fn stopping(&self) {
         if let Some(socket) = &self.socket
-            && let Err(error) = socket.try_send(&message(&[NotifyState::Stopping]))
+            && let Err(error) = socket.send(&message(&[NotifyState::Stopping]))
         {
             warn!(%error, "the service manager was not told that the sidecar stops");
         }
@@ -117,8 +128,13 @@ impl ServiceManager {
 
     async fn tell(&self, states: &[NotifyState<'_>]) {
         let Some(socket) = &self.socket else { return };
-        if let Err(error) = socket.send(&message(states)).await {
-            warn!(%error, "the service manager was not told: {states:?}");
+        let message = message(states);
+        while let Err(error) = socket.send(&message) {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                warn!(%error, "the service manager was not told: {states:?}");
+                return;
+            }
+            sleep(FULL_INTERVAL).await;
         }
     }
 }
@@ -129,18 +145,18 @@ fn message(states: &[NotifyState<'_>]) -> Vec<u8> {
 }
 
 fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
-    let socket = net::UnixDatagram::unbound()?;
+    let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&parse(address)?)?;
     socket.set_nonblocking(true)?;
-    UnixDatagram::from_std(socket)
+    Ok(socket)
 }
 
 /// A path, or `@` and a name that is in no file system.
-fn parse(address: &OsStr) -> io::Result<net::SocketAddr> {
+fn parse(address: &OsStr) -> io::Result<SocketAddr> {
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_encoded_bytes().strip_prefix(b"@") {
         use std::os::linux::net::SocketAddrExt as _;
-        return net::SocketAddr::from_abstract_name(name);
+        return SocketAddr::from_abstract_name(name);
     }
-    net::SocketAddr::from_pathname(address)
+    SocketAddr::from_pathname(address)
 }

@@ -173,7 +173,7 @@ fn a_status_says_what_is_missing() {
 
 #[test]
 fn a_service_is_alive_until_it_hangs() {
-    // Half of it is time enough for a busy machine.
+    // Half of it is time enough on a busy machine.
     const WATCHDOG_TIME: Duration = Duration::from_secs(3);
     let manager = Manager::new();
     let usec = WATCHDOG_TIME.as_micros().to_string();
@@ -183,7 +183,9 @@ fn a_service_is_alive_until_it_hangs() {
         let told = manager.state_within(WATCHDOG_TIME);
         assert_eq!(told.as_deref(), Some(WATCHDOG), "systemd would have killed it");
     }
-    assert!(start.elapsed() >= WATCHDOG_TIME, "more often than every half of the time");
+    // Three times half of it.
+    let took = start.elapsed();
+    assert!(took >= WATCHDOG_TIME && took < WATCHDOG_TIME * 9 / 4, "{took:?}");
 
     sidecar.process.signal("STOP");
     let stopped = || {
@@ -308,12 +310,14 @@ async fn a_service_says_that_it_stops_before_it_has_stopped() {
     let call = tokio::spawn(async move { client.try_post(held_read()).await });
     store.wait_for_calls_in_hand(1).await;
 
-    let next = || manager.state();
     sidecar.process.signal("TERM");
-    while next() != STOPPING {}
+    let deadline = Instant::now() + PATIENCE;
+    while manager.state() != STOPPING {
+        assert!(Instant::now() < deadline, "systemd is not told that it stops");
+    }
     // It is alive while requests are in hand.
     for _ in 0..4 {
-        assert_eq!(next(), WATCHDOG);
+        assert_eq!(manager.state(), WATCHDOG);
     }
     store.release();
     assert_eq!(call.await.unwrap().unwrap().status, StatusCode::OK);
