@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     process::{Command, Output},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -135,11 +135,13 @@ async fn the_bundled_store_conforms_and_keeps_its_users(kind: Kind) {
     assert_eq!(
         with(&report, "not_checkable"),
         [
+            "lookup.shows-what-the-application-set",
             "lookup.outage-is-not-not-found",
             "email.empty",
             "counters.at-maximum",
             "counters.disabled",
             "consistency.writes-are-durable",
+            "protocol.transient-conflict-is-aborted",
             "protocol.stops-at-the-deadline",
         ]
     );
@@ -260,6 +262,16 @@ fn the_list_names_every_case_without_a_store() {
     let list: Value = serde_json::from_str(&stdout(&output)).unwrap();
     let ids: Vec<_> = list.as_array().unwrap().iter().map(|case| &case["id"]).collect();
     assert!(ids.len() > 3 && ids.iter().all(|id| id.as_str().unwrap().starts_with("delete.")));
+    // What no call can check is listed all the same, and says so.
+    let output = run(["conformance", "--list", "--format", "json", "--only", "counters,delete"]);
+    let list: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    for case in list.as_array().unwrap() {
+        let counters = case["id"].as_str().unwrap().starts_with("counters.");
+        assert_eq!(case["not_checkable"].is_string(), counters, "{case}");
+    }
+    let output = run(["conformance", "--list", "--only", "counters"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("counters.at-maximum"), "{}", stdout(&output));
 }
 
 /// In what a store is wrong.
@@ -287,6 +299,14 @@ enum Flaw {
     AnswersSomebodyElse,
     /// After the creation of a user nothing is answered any more.
     Hangs,
+    /// The first creation of a user is not answered, and takes place before the second.
+    CreatesLate,
+    /// The first look-up by an ID is not answered.
+    LosesALookUp,
+    /// Each user is shown with all counters at their maximum, and every counter is taken for right.
+    ShowsMaximum,
+    /// Every write is `ABORTED`.
+    AlwaysConflicts,
 }
 
 /// The bundled store with a flaw in front of it, as a gRPC store of its own.
@@ -296,6 +316,11 @@ struct Flawed {
     /// Whom [`Flaw::AnswersSomebodyElse`] answers.
     somebody: Option<User>,
     hangs: Arc<AtomicBool>,
+    /// How many users were created, and looked up by an ID.
+    creations: AtomicUsize,
+    look_ups: AtomicUsize,
+    /// What [`Flaw::CreatesLate`] has still to do.
+    late: Mutex<Option<CreateUserRequest>>,
     /// How many calls there are now.
     calls: Arc<AtomicUsize>,
 }
@@ -314,8 +339,16 @@ impl Flawed {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let hangs = Arc::new(AtomicBool::new(false));
-        let calls = Arc::default();
-        let flawed = Self { inner: inner.unwrap(), flaw, somebody, hangs, calls };
+        let flawed = Self {
+            inner: inner.unwrap(),
+            flaw,
+            somebody,
+            hangs,
+            creations: AtomicUsize::new(0),
+            look_ups: AtomicUsize::new(0),
+            late: Mutex::default(),
+            calls: Arc::default(),
+        };
         tokio::spawn(
             tonic::transport::Server::builder()
                 .http2_max_pending_accept_reset_streams(Some(1000))
@@ -361,6 +394,26 @@ impl Flawed {
         }
     }
 
+    fn conflict(&self) -> Result<(), Status> {
+        match self.flaw {
+            Flaw::AlwaysConflicts => Err(Status::aborted("a deadlock")),
+            _ => Ok(()),
+        }
+    }
+
+    fn ignores_counters(&self) -> bool {
+        matches!(self.flaw, Flaw::IgnoresCounters | Flaw::ShowsMaximum)
+    }
+
+    fn show(&self, user: Option<&mut User>) {
+        if let (Flaw::ShowsMaximum, Some(user)) = (self.flaw, user) {
+            user.email_address_counter = i32::MAX;
+            user.password_hash_counter = i32::MAX;
+            user.disabled_counter = i32::MAX;
+            user.sessions_counter = i32::MAX;
+        }
+    }
+
     /// The user as they are, whose counter stands in for that of a request.
     async fn counters(&self, user_id: &str) -> Result<User, Status> {
         let request = GetUserRequest { user_id: user_id.to_owned(), ..GetUserRequest::default() };
@@ -376,6 +429,17 @@ impl UserStore for Flawed {
         request: Request<CreateUserRequest>,
     ) -> Result<Response<CreateUserResponse>, Status> {
         let address = request.get_ref().email_address.clone();
+        self.conflict()?;
+        if self.flaw == Flaw::CreatesLate {
+            if self.creations.fetch_add(1, Ordering::Relaxed) == 0 {
+                *self.late.lock().unwrap() = Some(request.into_inner());
+                return std::future::pending().await;
+            }
+            let late = self.late.lock().unwrap().take();
+            if let Some(late) = late {
+                self.inner.create_user(Request::new(late)).await?;
+            }
+        }
         let created = self.answer(self.inner.create_user(request)).await;
         match self.flaw {
             Flaw::Hangs => {
@@ -400,21 +464,33 @@ impl UserStore for Flawed {
         &self,
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
-        self.found(self.inner.get_user(request)).await
+        let is_by_id = !request.get_ref().user_id.is_empty();
+        if self.flaw == Flaw::LosesALookUp
+            && is_by_id
+            && self.look_ups.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            return std::future::pending().await;
+        }
+        let mut found = self.found(self.inner.get_user(request)).await?;
+        self.show(found.get_mut().user.as_mut());
+        Ok(found)
     }
 
     async fn get_user_by_email_address(
         &self,
         request: Request<GetUserByEmailAddressRequest>,
     ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
-        self.found(self.inner.get_user_by_email_address(request)).await
+        let mut found = self.found(self.inner.get_user_by_email_address(request)).await?;
+        self.show(found.get_mut().user.as_mut());
+        Ok(found)
     }
 
     async fn update_user_email_address(
         &self,
         mut request: Request<UpdateUserEmailAddressRequest>,
     ) -> Result<Response<UpdateUserEmailAddressResponse>, Status> {
-        if self.flaw == Flaw::IgnoresCounters {
+        self.conflict()?;
+        if self.ignores_counters() {
             let user = self.counters(&request.get_ref().user_id).await?;
             request.get_mut().user_email_address_counter = user.email_address_counter;
         }
@@ -425,7 +501,8 @@ impl UserStore for Flawed {
         &self,
         mut request: Request<UpdateUserPasswordHashRequest>,
     ) -> Result<Response<UpdateUserPasswordHashResponse>, Status> {
-        if self.flaw == Flaw::IgnoresCounters {
+        self.conflict()?;
+        if self.ignores_counters() {
             let user = self.counters(&request.get_ref().user_id).await?;
             request.get_mut().user_password_hash_counter = user.password_hash_counter;
         }
@@ -436,7 +513,8 @@ impl UserStore for Flawed {
         &self,
         mut request: Request<IncrementUserSessionsCounterRequest>,
     ) -> Result<Response<IncrementUserSessionsCounterResponse>, Status> {
-        if self.flaw == Flaw::IgnoresCounters {
+        self.conflict()?;
+        if self.ignores_counters() {
             let user = self.counters(&request.get_ref().user_id).await?;
             request.get_mut().user_sessions_counter = user.sessions_counter;
         }
@@ -447,6 +525,7 @@ impl UserStore for Flawed {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
+        self.conflict()?;
         if self.flaw == Flaw::NoDeletion {
             return Err(Status::internal("not today"));
         }
@@ -714,6 +793,50 @@ async fn users_that_cannot_be_deleted_are_named() {
     assert!(addresses[0].contains(report["mark"].as_str().unwrap()), "{addresses:?}");
 }
 
+/// A call that was given up may still end, and an answer may be lost: who is there in the end counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_come_late_or_were_not_seen_are_deleted_at_the_end() {
+    for (flaw, failed) in
+        [(Flaw::CreatesLate, &["create.returns-what-was-sent"][..]), (Flaw::LosesALookUp, &[])]
+    {
+        let store = Bundled::start(Kind::Sqlite);
+        let url = Flawed::start(&store, flaw, None).await;
+        let only = "create.returns-what-was-sent,create.defaults";
+        let arguments =
+            ["conformance", &url, "--timeout", "3s", "--format", "json", "--only", only];
+        let output = output(program(arguments)).await;
+        let report = json(&output);
+        assert_eq!(with(&report, "failed"), failed, "{flaw:?}: {report}");
+        assert_eq!(with(&report, "passed").len(), 2 - failed.len(), "{flaw:?}: {report}");
+        assert_eq!(report["left_behind"], Value::Array(Vec::new()), "{flaw:?}");
+        assert_eq!(store.database.dump().await, "", "{flaw:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_that_nobody_could_have_reached_are_a_failure_like_others() {
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::ShowsMaximum, None).await;
+    let output = conformance(&url, &["--format", "json"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    let report = json(&output);
+    assert!(with(&report, "failed").contains(&"update-email-address.own-address"), "{report}");
+    assert_eq!(store.database.dump().await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_conflicts_are_lasting_holds_nobody_up() {
+    let store = Bundled::start(Kind::Sqlite);
+    let url = Flawed::start(&store, Flaw::AlwaysConflicts, None).await;
+    let began = Instant::now();
+    let output = conformance(&url, &["--format", "json"]).await;
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(began.elapsed() < PATIENCE * 2, "{:?}", began.elapsed());
+    let report = json(&output);
+    assert!(with(&report, "failed").contains(&"create.defaults"), "{report}");
+}
+
 /// A store that takes others' users for those of the run could have them changed and deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_others_are_neither_changed_nor_deleted_nor_shown() {
@@ -751,13 +874,21 @@ async fn a_store_that_stops_answering_does_not_conform_and_holds_nobody_up() {
     assert!(!report["left_behind"].as_array().unwrap().is_empty(), "{report}");
 }
 
+/// Waits until a run has made a user.
+async fn wait_for_a_user(store: &Bundled) {
+    let deadline = Instant::now() + PATIENCE;
+    while store.database.dump().await.is_empty() {
+        assert!(Instant::now() < deadline, "no user is created");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_run_after_its_users_are_deleted() {
     let store = Bundled::start(Kind::Sqlite);
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let arguments = ["conformance", &store.url(), "--format", "json", "--timeout", "30s"];
         let mut process = Process::start(program(arguments));
-        process.wait_for_log("create.ids-are-unique");
+        wait_for_a_user(&store).await;
         process.signal(signal);
         assert_eq!(process.wait().code(), Some(code), "{signal}: {}", process.log());
         let report: Value = serde_json::from_str(&process.wait_for_stdout("\n}\n")).unwrap();
@@ -776,11 +907,7 @@ async fn a_second_signal_ends_a_run_at_once() {
     let mut process = Process::start(program(["conformance", &url, "--timeout", "10m"]));
     process.wait_for_log("the email addresses of this run have");
     // Its first call that is not answered takes ten minutes.
-    let deadline = Instant::now() + PATIENCE;
-    while store.database.dump().await.is_empty() {
-        assert!(Instant::now() < deadline, "no user is created");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_for_a_user(&store).await;
     process.signal("INT");
     process.wait_for_log("stopping");
     process.signal("TERM");

@@ -34,6 +34,7 @@ pub enum Fault {
     RefusesAbove320,
     CutsAddresses,
     CutsChangedAddresses,
+    CutsAndRefuses,
     // Other values
     BytesAreText,
     CutsBytes,
@@ -70,9 +71,11 @@ pub enum Fault {
     ReadsIgnoreCaseOfIds,
     UuidColumn,
     ReadsNumberOfId,
+    ParsesNumberOfId,
     WritesTrimIds,
     CountsLookups,
     HidesHashes,
+    HidesAddresses,
     // Updates
     CountersAreNotChecked,
     PasswordCounterIsNotChecked,
@@ -114,6 +117,7 @@ pub enum Fault {
     CacheMissesDeletes,
     CancelledCallPoisons,
     AnswersUnknownMethods,
+    IsElsewhere,
     NotServing,
     // Races
     LooksBeforeItWrites,
@@ -121,6 +125,7 @@ pub enum Fault {
     SetsEveryColumn,
     SavesAgain,
     DeletesAndInserts,
+    SetsInTwoSteps,
     DeleteLooksFirst,
     LooksForHighestId,
     RefusesWhenBusy,
@@ -276,6 +281,11 @@ pub const BROKEN: &[Broken] = &[
         mistake: "an update cuts email addresses after 320 bytes",
         cases: Fails("values.too-large-updates"),
     },
+    Broken {
+        fault: Fault::CutsAndRefuses,
+        mistake: "CreateUser cuts email addresses after 255 bytes, then sees that it did, and does not roll back",
+        cases: Fails("email.320-bytes email.1000-characters values.too-large-email-address"),
+    },
     // Other values
     Broken {
         fault: Fault::BytesAreText,
@@ -286,8 +296,9 @@ pub const BROKEN: &[Broken] = &[
              values.too-large-password-hash values.too-large-algorithm values.too-large-salt
              values.too-large-updates values.nul-character update-password-hash.sets-and-counts
              update-password-hash.moves-no-other-counter delete.frees-the-email-address
+             consistency.reads-see-updates
              race.creates-of-one-address race.updates-of-one-password-hash
-             race.different-updates-of-one-user",
+             race.different-updates-of-one-user race.reads-during-updates",
         ),
     },
     Broken {
@@ -495,7 +506,7 @@ pub const BROKEN: &[Broken] = &[
              email.backslash email.composed-and-decomposed email.accents email.emoji
              email.invisible-characters email.320-bytes email.1000-characters values.nul-character
              update-email-address.frees-the-old-address delete.user-is-gone
-             consistency.reads-see-deletes race.creates-of-one-address
+             consistency.reads-see-updates consistency.reads-see-deletes race.creates-of-one-address
              race.delete-and-update-email-address race.delete-and-update-password-hash
              race.delete-and-increment-sessions-counter",
         ),
@@ -533,6 +544,11 @@ pub const BROKEN: &[Broken] = &[
         ),
     },
     Broken {
+        fault: Fault::ParsesNumberOfId,
+        mistake: "IDs are numbers inside, and every way to write one is taken",
+        cases: Fails("lookup.ids-are-byte-exact lookup.writes-compare-ids-byte-exactly"),
+    },
+    Broken {
         fault: Fault::WritesTrimIds,
         mistake: "the writes trim IDs",
         cases: Fails("lookup.writes-compare-ids-byte-exactly"),
@@ -549,7 +565,7 @@ pub const BROKEN: &[Broken] = &[
              values.64-kib values.algorithm-as-sent values.too-large-email-address
              values.too-large-password-hash values.too-large-algorithm values.too-large-salt
              values.nul-character *.sets-and-counts increment-sessions-counter.counts
-             race.two-users-one-address",
+             consistency.reads-see-updates race.two-users-one-address",
         ),
     },
     Broken {
@@ -563,8 +579,19 @@ pub const BROKEN: &[Broken] = &[
              email.update-is-byte-exact values.all-bytes values.64-kib values.algorithm-as-sent
              values.too-large-email-address values.too-large-password-hash
              values.too-large-algorithm values.too-large-salt values.nul-character
-             *.sets-and-counts increment-sessions-counter.counts race.creates-of-one-address
+             *.sets-and-counts increment-sessions-counter.counts consistency.reads-see-updates
+             race.creates-of-one-address
              race.two-users-one-address",
+        ),
+    },
+    Broken {
+        fault: Fault::HidesAddresses,
+        mistake: "the look-ups leave the email address out",
+        cases: PassesOnly(
+            "create.returns-what-was-sent create.defaults create.display-name-is-empty
+             create.ids-are-unique lookup.empty-id lookup.id-of-another-form
+             consistency.reads-see-creates protocol.unknown-method protocol.health
+             race.creates-of-different-addresses",
         ),
     },
     // Updates
@@ -714,8 +741,8 @@ pub const BROKEN: &[Broken] = &[
         cases: Fails(
             "email.update-is-byte-exact values.too-large-updates
              update-email-address.sets-and-counts update-email-address.moves-no-other-counter
-             update-email-address.own-address race.updates-of-one-email-address
-             race.different-updates-of-one-user race.two-users-one-address",
+             update-email-address.own-address consistency.reads-see-updates race.updates-of-one-email-address
+             race.different-updates-of-one-user race.two-users-one-address race.reads-during-updates",
         ),
     },
     Broken {
@@ -724,7 +751,7 @@ pub const BROKEN: &[Broken] = &[
         cases: Fails(
             "values.all-bytes-updated values.empty-updated values.64-kib-updated
              values.too-large-updates update-password-hash.sets-and-counts
-             update-password-hash.moves-no-other-counter update-password-hash.same-values
+             update-password-hash.moves-no-other-counter update-password-hash.same-values consistency.reads-see-updates
              race.updates-of-one-password-hash race.different-updates-of-one-user
              race.reads-during-updates",
         ),
@@ -771,7 +798,7 @@ pub const BROKEN: &[Broken] = &[
     Broken {
         fault: Fault::FormerAddressFinds,
         mistake: "the former addresses of a user find the user",
-        cases: Fails("update-email-address.frees-the-old-address"),
+        cases: Fails("update-email-address.frees-the-old-address consistency.reads-see-updates"),
     },
     Broken {
         fault: Fault::FormerAddressStaysTaken,
@@ -888,6 +915,11 @@ pub const BROKEN: &[Broken] = &[
         cases: Fails("protocol.unknown-method"),
     },
     Broken {
+        fault: Fault::IsElsewhere,
+        mistake: "the service is registered under another name",
+        cases: PassesOnly("protocol.unknown-method protocol.health"),
+    },
+    Broken {
         fault: Fault::NotServing,
         mistake: "grpc.health.v1 says NOT_SERVING",
         cases: Fails("protocol.health"),
@@ -925,6 +957,11 @@ pub const BROKEN: &[Broken] = &[
     Broken {
         fault: Fault::DeletesAndInserts,
         mistake: "the updates delete the row and insert it again",
+        cases: Fails("race.reads-during-updates"),
+    },
+    Broken {
+        fault: Fault::SetsInTwoSteps,
+        mistake: "an update sets the values and then the counter, and no transaction holds the two together",
         cases: Fails("race.reads-during-updates"),
     },
     Broken {

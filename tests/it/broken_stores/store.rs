@@ -44,6 +44,8 @@ struct Table {
     /// What each instance reads from.
     replicas: HashMap<Connection, Vec<User>>,
     caches: HashMap<(Connection, String), User>,
+    /// Whether a row has the values of an update and not yet its counter.
+    is_half_updated: bool,
 }
 
 pub struct Store {
@@ -111,6 +113,11 @@ impl Store {
             in_hand: AtomicUsize::new(0),
             is_poisoned: AtomicBool::new(false),
         }
+    }
+
+    /// The users who are there, as they are.
+    pub fn users(&self) -> Vec<User> {
+        self.table().rows.clone()
     }
 
     fn has(&self, fault: Fault) -> bool {
@@ -196,7 +203,7 @@ impl Store {
 
     fn address_to_store(&self, sent: &str) -> Result<String, Status> {
         match self.fault {
-            Fault::RefusesAbove255 if sent.len() > 255 => Err(too_large()),
+            Fault::RefusesAbove255 | Fault::CutsAndRefuses if sent.len() > 255 => Err(too_large()),
             Fault::ValidatesAddresses if !text::is_usual_address(sent) => {
                 Err(Status::invalid_argument("no email address"))
             }
@@ -249,6 +256,7 @@ impl Store {
                 let end = sent.find(|c: char| !c.is_ascii_digit()).unwrap_or(sent.len());
                 stored == &sent[..end]
             }
+            Fault::ParsesNumberOfId => sent.parse::<u64>().is_ok_and(|id| id.to_string() == stored),
             _ => stored == sent,
         }
     }
@@ -305,7 +313,9 @@ impl Store {
         let highest = numbers.max().unwrap_or(0);
         table.count += 1;
         match self.fault {
-            Fault::NumbersUsers | Fault::ReadsNumberOfId => table.count.to_string(),
+            Fault::NumbersUsers | Fault::ReadsNumberOfId | Fault::ParsesNumberOfId => {
+                table.count.to_string()
+            }
             Fault::ReusesIds | Fault::LooksForHighestId => (highest + 1).to_string(),
             Fault::MakesIdOfAddress => format!("user:{address}"),
             Fault::MakesOneId => "6ba7b810-9dad-11d1-80b4-00c04fd430c8".to_owned(),
@@ -321,6 +331,13 @@ impl Store {
     }
 
     async fn create(&self, sent: &CreateUserRequest) -> Result<User, Status> {
+        if self.has(Fault::CutsAndRefuses) && sent.email_address.len() > 255 {
+            let table = &mut *self.table();
+            let email_address = text::cut(&sent.email_address, 255);
+            let id = self.new_id(table, &email_address);
+            table.rows.push(User { id, email_address, ..User::default() });
+            return Err(too_large());
+        }
         let address = self.address_to_store(&sent.email_address)?;
         let mut new = User { email_address: address.clone(), ..User::default() };
         self.set_password(&mut new, sent)?;
@@ -440,6 +457,9 @@ impl Store {
             found = found.or_else(|| table.deleted.iter().find(|user| user.id == id));
         }
         if let Some(user) = found.cloned() {
+            if table.is_half_updated {
+                self.referee.happened("half an update was seen");
+            }
             if let Some(place) = self.cache(at, id) {
                 table.caches.insert(place, user.clone());
             }
@@ -479,6 +499,9 @@ impl Store {
         let mut user = self.rows(table, at)[row].clone();
         if self.has(Fault::HidesHashes) {
             user.password_hash = Bytes::new();
+        }
+        if self.has(Fault::HidesAddresses) {
+            user.email_address.clear();
         }
         Ok(user)
     }
@@ -531,6 +554,19 @@ impl Store {
                 return self.update_after_a_look(id, seen, &change).await;
             }
             _ => {}
+        }
+        if self.has(Fault::SetsInTwoSteps)
+            && change != Change::Sessions
+            && self.referee.is_case("race.reads-during-updates")
+        {
+            {
+                let table = &mut *self.table();
+                let row = self.row(table, id).ok_or_else(absent)?;
+                change.set(&mut table.rows[row]);
+                table.is_half_updated = true;
+            }
+            self.referee.wait_for("half an update was seen", 1).await;
+            self.table().is_half_updated = false;
         }
         let changed = self.compare_and_set(&mut self.table(), id, seen, &change);
         if self.has(Fault::DeletesAndInserts)
@@ -809,7 +845,10 @@ impl UserStore for Store {
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
         let at = self.begin(&request)?;
-        let user = self.get(at, &request.get_ref().user_id)?;
+        let mut user = self.get(at, &request.get_ref().user_id)?;
+        if self.has(Fault::HidesAddresses) {
+            user.iter_mut().for_each(|user| user.email_address.clear());
+        }
         Ok(Response::new(GetUserResponse { user }))
     }
 
