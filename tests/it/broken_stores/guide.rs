@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use super::{
     due,
-    faults::{BROKEN, Fault},
+    faults::{Fault, broken},
 };
 
 /// How the mistakes of the guide begin that cases see, and the stores that have them.
@@ -34,7 +34,7 @@ const MISTAKES: &[(&str, &[Fault])] = &[
 ];
 
 fn fails(fault: Fault) -> BTreeSet<&'static str> {
-    due(BROKEN.iter().find(|broken| broken.fault == fault).unwrap())
+    due(broken().find(|broken| broken.fault == fault).unwrap())
 }
 
 #[test]
