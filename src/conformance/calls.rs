@@ -16,7 +16,13 @@ use crate::proto::{
 impl Subject {
     fn answer(&self, sent: String, reply: Result<User, Refusal>) -> Answer<User> {
         let whose = match &reply {
-            Ok(user) if self.is_ours(&user.email_address) => Whose::Ours,
+            Ok(user) if self.is_ours(&user.email_address) => {
+                // Whoever is seen is there, whatever was answered when they were made.
+                if !self.is_cleaning() {
+                    self.made().ids.insert(user.id.clone());
+                }
+                Whose::Ours
+            }
             _ => Whose::Unknown,
         };
         Answer { sent, reply, whose }
@@ -33,6 +39,7 @@ impl Subject {
             .await;
         let reply = reply.and_then(|response| user_of(response.user));
         if let Ok(user) = &reply {
+            self.deleted_ids().remove(&user.id);
             let mut made = self.made();
             made.ids.insert(user.id.clone());
             made.addresses.insert(request.email_address.clone(), Some(user.id.clone()));
@@ -152,6 +159,9 @@ impl Subject {
         let reply = self
             .call(message, self.timeout(), |client, request| Box::pin(client.delete_user(request)))
             .await;
+        if reply.is_ok() {
+            self.deleted_ids().insert(id.to_owned());
+        }
         let sent = format!("DeleteUser {{ user_id: {} }}", describe::text(id));
         Answer::of_write(sent, reply)
     }

@@ -1,6 +1,10 @@
 //! Deletes what a case has made: each user whom it may have, and nobody else.
+//!
+//! A look-up that lags, or that was made before a late call came to its end, says NOT_FOUND of users
+//! who are there, or will be. So a user whom the store has given, and never deleted, is deleted
+//! before that is believed; and when the run ends, everybody is looked for once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -14,6 +18,13 @@ use crate::proto::User;
 
 /// How many users are deleted at once when a case has ended.
 const REMOVALS: usize = 8;
+
+/// How often a user is looked for, and deleted, again who was not seen to go.
+const REPEATS: usize = 3;
+
+/// How many users are deleted at the most that are found under one email address, where a store has
+/// more than one.
+const NAMESAKES: usize = 100;
 
 /// A user of the run who may still be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +57,9 @@ impl Obstacle {
 }
 
 impl Subject {
-    /// Deletes the users of the case that has ended, whatever came of it, and gives those who may
-    /// still be there.
-    pub(super) async fn clean_up(&self) -> Vec<LeftBehind> {
-        let Made { ids, addresses } = self.take_made();
+    /// Deletes the users that were made, whatever came of it, and gives those who may still be
+    /// there.
+    pub(super) async fn clean_up(&self, Made { ids, addresses }: Made) -> Vec<LeftBehind> {
         // Those first that are known by their ID: most addresses find nobody then.
         let ids = ids.into_iter().map(Known::Id).collect();
         let mut left = self.remove_all(ids, false).await;
@@ -60,7 +70,15 @@ impl Subject {
                 Some((Known::Address(address.clone()).shown(), owner))
             })
             .collect();
-        let addresses = addresses.into_keys().map(Known::Address).collect();
+        let addresses = addresses
+            .iter()
+            .flat_map(|(address, owner)| {
+                // Whoever was refused may have been stored in part.
+                let parts = parts(address).filter(|_| owner.is_none());
+                std::iter::once(address.as_str()).chain(parts)
+            })
+            .map(|address| Known::Address(address.to_owned()))
+            .collect();
         for found in self.remove_all(addresses, !left.is_empty()).await {
             // Nobody is named a second time, unless more is known of them now.
             let owner = owners.get(&found.user);
@@ -98,52 +116,87 @@ impl Subject {
         left
     }
 
-    /// Deletes a user of this run, if there.
+    /// Deletes a user of this run, if there, and all others that an email address finds.
     async fn remove(&self, user: &Known) -> Result<(), Obstacle> {
         let mut obstacle: Option<Obstacle> = None;
         let mut refused = false;
-        // One look more than deletions: the last of these may have worked.
-        for deletions_left in (0..=3).rev() {
+        let mut tried = BTreeSet::new();
+        let mut repeats = 0;
+        while repeats <= REPEATS {
             let answer = match user {
                 Known::Id(id) => self.get(id).await,
                 Known::Address(address) => self.find(address).await,
             };
-            let found = match answer.reply {
-                Ok(found) if self.is_ours(&found.email_address) => found,
+            let mut unclear = |said: &str| {
+                let reason = format!("{}: {said}", method(&answer.sent));
+                obstacle = obstacle.take().filter(|_| refused).or(Some(Obstacle::unclear(reason)));
+            };
+            let mut is_absent = false;
+            let id = match &answer.reply {
+                Ok(found) if self.is_ours(&found.email_address) => found.id.as_str(),
                 // Nobody at all, which is no answer.
-                Ok(found) if found == User::default() => {
-                    let reason = format!("{}: OK with an empty user in it", method(&answer.sent));
-                    obstacle = obstacle.filter(|_| refused).or(Some(Obstacle::unclear(reason)));
+                Ok(found) if *found == User::default() => {
+                    unclear("OK with an empty user in it");
+                    repeats += 1;
                     continue;
                 }
-                // Somebody else's: not to be touched.
-                Ok(_) => return Ok(()),
-                Err(Refusal { code: Some(Code::NotFound), .. }) => return Ok(()),
+                Ok(_) => match user {
+                    // Somebody else's: not to be touched. The email address of the user whom the
+                    // store gave this ID to is looked for too.
+                    Known::Id(_) => return Ok(()),
+                    Known::Address(_) => {
+                        unclear("a user without the email address that was asked for");
+                        break;
+                    }
+                },
+                Err(Refusal { code: Some(Code::NotFound), .. }) => match user {
+                    Known::Id(id) if !id.is_empty() && !self.deleted_ids().contains(id) => {
+                        is_absent = true;
+                        id.as_str()
+                    }
+                    _ => return Ok(()),
+                },
                 // A value that cannot be stored may be none to look for either.
                 Err(refusal) if refusal.is_an_error() && !user.is_plain() => return Ok(()),
                 Err(refusal) => {
-                    let reason = format!("{}: {}", method(&answer.sent), refusal.text);
-                    obstacle = obstacle.filter(|_| refused).or(Some(Obstacle::unclear(reason)));
+                    unclear(&refusal.text);
                     if self.is_silent() {
                         break;
                     }
+                    repeats += 1;
                     continue;
                 }
             };
-            if deletions_left == 0 {
-                break;
+            // Somebody whom it has not met before is no repetition.
+            if !tried.insert(id.to_owned()) || tried.len() > NAMESAKES {
+                repeats += 1;
+                if repeats > REPEATS {
+                    break;
+                }
             }
-            let answer = self.delete(&found.id).await;
-            refused = answer.reply.is_err();
-            let said = match answer.reply {
+            let deletion = self.delete(id).await;
+            let said = match deletion.reply {
+                Err(Refusal { code: Some(Code::NotFound), .. }) if is_absent => return Ok(()),
                 Ok(()) => "OK, and the user is still there".to_owned(),
-                Err(refusal) => refusal.text,
+                Err(ref refusal) => refusal.text.clone(),
             };
-            let reason = format!("{}: {said}", method(&answer.sent));
-            obstacle = Some(Obstacle { reason, unclear: false });
+            refused = deletion.reply.is_err();
+            let reason = format!("{}: {said}", method(&deletion.sent));
+            obstacle = Some(Obstacle { reason, unclear: is_absent });
         }
         obstacle.map_or(Ok(()), Err)
     }
+}
+
+/// What a store that cuts email addresses would keep of one: so much as columns of usual widths
+/// hold, and what is before a NUL character.
+pub(super) fn parts(address: &str) -> impl Iterator<Item = &str> {
+    const WIDTHS: [usize; 17] = [
+        128, 191, 254, 255, 256, 320, 512, 767, 768, 1_000, 1_024, 2_000, 2_048, 3_072, 4_000,
+        4_096, 65_535,
+    ];
+    let shorter = WIDTHS.into_iter().filter(|width| *width < address.len());
+    shorter.chain(address.find('\0')).filter_map(|end| address.get(..end))
 }
 
 /// The method of a call as the report shows it.

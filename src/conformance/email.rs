@@ -6,10 +6,11 @@ use super::{
     case::{Case, Checked, Level},
     describe, sections,
     subject::Subject,
+    update::after,
 };
 use crate::proto::User;
 
-const COLLATION: &str = "Give the column a binary collation (PostgreSQL: text COLLATE \"C\"; MySQL and MariaDB: VARBINARY, or utf8mb4_bin with a collation that does not pad; SQLite: BINARY, the default), and neither trim nor lower-case in code.";
+const COLLATION: &str = "Give the column a binary collation (PostgreSQL: text COLLATE \"C\"; MySQL and MariaDB: VARBINARY, or a binary collation that does not pad, which utf8mb4_bin does: utf8mb4_0900_bin in MySQL 8, utf8mb4_nopad_bin in MariaDB; SQLite: BINARY, the default), and neither trim nor lower-case in code.";
 const PARAMETERS: &str =
     "Hand values to the database as parameters, and compare with = and never with LIKE.";
 const LENGTH: &str = "Make the column wide enough, or of a type without a length.";
@@ -219,7 +220,7 @@ async fn update_is_byte_exact(store: Subject) -> Checked {
             .await
             .ok("the counter is that of the user, and nobody has this email address")?;
         user.email_address = new;
-        user.email_address_counter += 1;
+        user.email_address_counter = after(counter);
         let expected = "the new email address byte for byte, and the counter 1 higher";
         store.get(&user.id).await.is_user(&user, expected)?;
         let expected = "the user is found under the new email address";

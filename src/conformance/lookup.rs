@@ -54,14 +54,14 @@ pub(super) const CASES: &[Case] = &[
     ),
     Case::must(
         "lookup.ids-are-byte-exact",
-        "IDs are compared byte for byte: another case, or a space more, is another ID.",
+        "IDs are compared byte for byte: another case, a space more, or another way to write the same number or UUID is another ID.",
         sections::USER,
-        "Compare the ID as text in a binary collation; where it is a UUID inside, compare the text of the request with that of the row too.",
+        "Compare the ID as text in a binary collation; where it is a number or a UUID inside, compare the text of the request with that of the row too.",
         |store| Box::pin(ids_are_byte_exact(store)),
     ),
     Case::must(
         "lookup.writes-compare-ids-byte-exactly",
-        "DeleteUser and the three updates find nobody by an ID in another case, or with a space more.",
+        "DeleteUser and the three updates find nobody by an ID in another case, with a space more, or written in another way.",
         sections::USER,
         "Compare the ID in WHERE as in GetUser.",
         |store| Box::pin(writes_compare_ids_byte_exactly(store)),
@@ -72,6 +72,14 @@ pub(super) const CASES: &[Case] = &[
         sections::ACTIONS,
         "Keep the time of the last look-up outside of the user's own values.",
         |store| Box::pin(changes_nothing(store)),
+    ),
+    Case::not_checkable(
+        Level::Must,
+        "lookup.shows-what-the-application-set",
+        "`disabled`, the disabled counter and the display name are answered as the application has set them.",
+        sections::USER,
+        "no method sets them: the application does",
+        "Read these columns too: who was barred signs in where `disabled` is left at false. Set them by SQL and look.",
     ),
     Case::not_checkable(
         Level::Must,
@@ -132,11 +140,23 @@ async fn id_of_another_form(store: Subject) -> Checked {
 
 /// IDs that differ from this one in what careless comparisons overlook.
 fn variants(id: &str) -> Vec<String> {
-    let mut variants =
-        vec![format!("{id} "), format!(" {id}"), format!("{id}\n"), format!("{id}x")];
-    for other_case in [id.to_uppercase(), id.to_lowercase()] {
-        if other_case != id {
-            variants.push(other_case);
+    let mut variants: Vec<String> = [
+        // What is cut off, or skipped.
+        format!("{id} "),
+        format!(" {id}"),
+        format!("{id}\n"),
+        format!("{id}x"),
+        // The same number.
+        format!("0{id}"),
+        format!("+{id}"),
+        format!("{id}.0"),
+        // The same UUID.
+        format!("{{{id}}}"),
+    ]
+    .into();
+    for spelling in [id.replace('-', ""), id.to_uppercase(), id.to_lowercase()] {
+        if spelling != id {
+            variants.push(spelling);
         }
     }
     variants

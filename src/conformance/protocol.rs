@@ -13,6 +13,7 @@ use super::{
     case::{Case, Checked, Failure, Level, NotPassed},
     sections,
     subject::Subject,
+    update::Update,
 };
 use crate::{
     proto::user_store_server::SERVICE_NAME,
@@ -51,6 +52,14 @@ pub(super) const CASES: &[Case] = &[
         "the store would have to be crashed",
         "Commit, with the database set to wait for its disk, before you answer.",
     ),
+    Case::not_checkable(
+        Level::Must,
+        "protocol.transient-conflict-is-aborted",
+        "A deadlock, a serialization failure or a lock wait that ends is ABORTED, and has changed nothing.",
+        sections::ERRORS,
+        "no call can bring a conflict about for certain",
+        "Answer ABORTED for these codes of the database, once the transaction was rolled back; hold a lock on a row by hand and try.",
+    ),
     Case::must(
         "protocol.unknown-method",
         "A method that the service does not have is UNIMPLEMENTED.",
@@ -58,7 +67,7 @@ pub(super) const CASES: &[Case] = &[
         "gRPC libraries do this by themselves: look for a proxy or a catch-all handler in between.",
         |store| Box::pin(unknown_method(store)),
     ),
-    Case::must(
+    Case::should(
         "protocol.health",
         "Where grpc.health.v1 knows the service, it says SERVING.",
         sections::OBLIGATIONS,
@@ -112,14 +121,17 @@ async fn reads_see_creates(store: Subject) -> Checked {
 
 async fn reads_see_updates(store: Subject) -> Checked {
     let mut user = store.user().await?;
-    for round in 0..10 {
-        let here = store.on(round);
-        let counter = user.sessions_counter;
-        here.increment_sessions(&user.id, counter).await.ok("the counter is that of the user")?;
-        user.sessions_counter += 1;
+    for (round, update) in (0..12).zip(Update::ALL.into_iter().cycle()) {
+        let changed = update.succeed(&store.on(round), &user).await?;
+        let before = std::mem::replace(&mut user, changed);
         for other in 1..=OTHERS {
-            let answer = store.on(round + other).get(&user.id).await;
-            answer.is_user(&user, "the update that was acknowledged on another connection")?;
+            let there = store.on(round + other);
+            let expected = "the update that was acknowledged on another connection";
+            there.get(&user.id).await.is_user(&user, expected)?;
+            there.find(&user.email_address).await.is_user(&user, expected)?;
+            if user.email_address != before.email_address {
+                there.is_free(&before.email_address).await?;
+            }
         }
     }
     Ok(())

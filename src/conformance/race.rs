@@ -11,9 +11,11 @@ use tonic::Code;
 use super::{
     answer::{Answer, Shown},
     case::{Case, Checked, Failure},
+    crowd::at_once,
+    race_reads::reads_during_updates,
     sections,
-    subject::{Subject, at_once},
-    update::Update,
+    subject::Subject,
+    update::{Update, after},
 };
 use crate::proto::User;
 
@@ -258,7 +260,7 @@ async fn two_users_one_address(store: Subject) -> Checked {
             if number == winner {
                 let due = User {
                     email_address: address.clone(),
-                    email_address_counter: user.email_address_counter + 1,
+                    email_address_counter: after(user.email_address_counter),
                     ..user
                 };
                 store.find(&address).await.is_user(&due, "the user whose update was OK")?;
@@ -336,50 +338,6 @@ async fn delete_and_update(store: Subject, update: Update) -> Checked {
         for (_, user) in answers {
             store.is_free(&user.email_address).await?;
         }
-    }
-    Ok(())
-}
-
-async fn reads_during_updates(store: Subject) -> Checked {
-    const UPDATES: usize = 24;
-    const READERS: usize = 4;
-    let user = store.user().await?;
-    let calls = (0..=READERS).map(|number| {
-        let user = user.clone();
-        move |store: Subject| async move {
-            if number == 0 {
-                updates(&store, user, UPDATES).await
-            } else {
-                reads(&store, &user).await
-            }
-        }
-    });
-    for result in at_once(&store, calls.collect()).await {
-        result?;
-    }
-    Ok(())
-}
-
-async fn updates(store: &Subject, mut user: User, times: usize) -> Result<(), Failure> {
-    for update in Update::ALL.into_iter().cycle().take(times) {
-        let (answer, changed) = update.make(store, &user, update.counter(&user)).await;
-        answer.ok("the counter is that of the user, and nobody else changes them")?;
-        user = changed;
-    }
-    Ok(())
-}
-
-async fn reads(store: &Subject, user: &User) -> Result<(), Failure> {
-    let mut seen = user.clone();
-    for _ in 0..40 {
-        let answer = store.get(&user.id).await;
-        let back =
-            |found| Update::ALL.iter().any(|update| update.counter(found) < update.counter(&seen));
-        if matches!(&answer.reply, Ok(found) if back(found)) {
-            return Err(answer.fails("no counter ever goes back"));
-        }
-        let found = answer.ok("the user is there all the time")?;
-        seen = found;
     }
     Ok(())
 }

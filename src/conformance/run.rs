@@ -13,7 +13,7 @@ use super::{
     cases,
     cleanup::LeftBehind,
     selection::Selection,
-    subject::{Silence, Subject},
+    subject::{Made, Silence, Subject},
 };
 use crate::{store::remote, tls::ClientMaterial};
 
@@ -170,6 +170,7 @@ pub async fn run_until(
     }
     tell(Event::Reached(&mark));
     let mut run = Run {
+        made: Made::default(),
         left_behind: Vec::new(),
         ended: None,
         number: 0,
@@ -182,6 +183,7 @@ pub async fn run_until(
         tell(Event::Ended(&result));
         results.push(result);
     }
+    run.look_again().await;
     Ok(Report {
         store: config.url.to_string(),
         mark,
@@ -238,6 +240,8 @@ fn not_begun(
 
 struct Run {
     store: Subject,
+    /// What all cases have made.
+    made: Made,
     left_behind: Vec<LeftBehind>,
     /// Why no more cases run.
     ended: Option<&'static str>,
@@ -293,7 +297,9 @@ impl Run {
 
     async fn clean_up(&mut self) {
         let silent = self.store.is_silent();
-        for left in self.store.clean_up().await {
+        let made = self.store.take_made();
+        self.made.extend(made.clone());
+        for left in self.store.clean_up(made).await {
             // A store that gives an ID twice has its user left behind once.
             if !self.left_behind.iter().any(|known| known.user == left.user) {
                 self.left_behind.push(left);
@@ -309,6 +315,15 @@ impl Run {
             if answered.is_err() {
                 self.ended = Some(SILENT);
             }
+        }
+    }
+
+    /// Deletes whoever of the run has come to be there meanwhile, or could not be deleted before:
+    /// calls that were given up end late, replicas lag, and an answer may be lost.
+    async fn look_again(&mut self) {
+        // What one call did not get, these will not.
+        if !self.store.is_silent() {
+            self.left_behind = self.store.clean_up(std::mem::take(&mut self.made)).await;
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use http::Uri;
-use tokio::{sync::Barrier, task::JoinSet, time::Instant};
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 use super::{answer::Refusal, case::Failure, cause::Cause};
@@ -38,6 +38,11 @@ const ATTEMPTS: usize = 50;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// After so many calls to which all attempts were not enough, conflicts of this store are not taken
+/// for transient any more, and calls are made less often: else a run could take ten minutes.
+const LASTING_CONFLICTS: usize = 3;
+const ATTEMPTS_THEN: usize = 5;
+
 /// Why there is no answer at all.
 pub(super) enum Silence {
     /// No call got there; the text says what stood in the way.
@@ -46,12 +51,20 @@ pub(super) enum Silence {
     Unanswered,
 }
 
-/// What the store may have of the case that is running.
-#[derive(Default)]
+/// What the store may have of a case, or of the whole run.
+#[derive(Clone, Default)]
 pub(super) struct Made {
     pub(super) ids: BTreeSet<String>,
     /// With the ID of the user to whom each was given, where it is known.
     pub(super) addresses: BTreeMap<String, Option<String>>,
+}
+
+impl Made {
+    /// Takes in what another case has made.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.ids.extend(other.ids);
+        self.addresses.extend(other.addresses);
+    }
 }
 
 #[derive(Clone)]
@@ -68,10 +81,14 @@ struct Shared {
     mark: String,
     next: AtomicUsize,
     made: Mutex<Made>,
+    /// The IDs of the run whose users were deleted, as the store has said.
+    deleted: Mutex<BTreeSet<String>>,
     /// No new calls but those that clean up.
     stopped: AtomicBool,
     /// Whether the last call was not answered.
     silent: AtomicBool,
+    /// How many calls were ABORTED to the last.
+    lasting_conflicts: AtomicUsize,
 }
 
 /// The store, on one of several connections. Clones share everything.
@@ -101,8 +118,10 @@ impl Subject {
             mark,
             next: AtomicUsize::new(0),
             made: Mutex::default(),
+            deleted: Mutex::default(),
             stopped: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            lasting_conflicts: AtomicUsize::new(0),
         };
         Ok(Self { shared: Arc::new(shared), connection: 0, cleaning: false, crowded: false })
     }
@@ -146,9 +165,24 @@ impl Subject {
         std::mem::take(&mut *self.made())
     }
 
+    /// The IDs whose users were deleted in this run, as the store has said, and that it has not
+    /// given to others since.
+    pub(super) fn deleted_ids(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.shared.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The same store for calls that clean up, which are made after a stop too.
     pub(super) fn cleaning(self) -> Self {
         Self { cleaning: true, ..self }
+    }
+
+    /// The same store for one of many calls that are made at once.
+    pub(super) fn crowded(self) -> Self {
+        Self { crowded: true, ..self }
+    }
+
+    pub(super) fn is_cleaning(&self) -> bool {
+        self.cleaning
     }
 
     fn number(&self) -> usize {
@@ -211,15 +245,24 @@ impl Subject {
         method: Method<Q, R>,
     ) -> Result<R, Refusal> {
         let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.attempt(message.clone(), limit, method).await {
-                Err(Refusal { code: Some(Code::Aborted), .. }) => {}
-                result => return result,
+        let mut attempts = 1;
+        loop {
+            let result = self.attempt(message.clone(), limit, method).await;
+            if !matches!(result, Err(Refusal { code: Some(Code::Aborted), .. })) {
+                return result;
             }
-            tokio::time::sleep(pause).await;
+            let lasting = self.shared.lasting_conflicts.load(Ordering::Relaxed);
+            if attempts >= ATTEMPTS_THEN && lasting >= LASTING_CONFLICTS {
+                return result;
+            }
+            if attempts >= ATTEMPTS {
+                self.shared.lasting_conflicts.fetch_add(1, Ordering::Relaxed);
+                return result;
+            }
+            attempts += 1;
+            tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        self.attempt(message, limit, method).await
     }
 
     async fn attempt<Q, R>(
@@ -345,32 +388,16 @@ impl Subject {
     }
 }
 
+/// Between half of a pause and all of it, so that callers who got into each other's way do not come
+/// back in step.
+fn jittered(pause: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}
+
 /// A method of the client.
 type Method<Q, R> =
     for<'a> fn(
         &'a mut UserStoreClient<Balancer>,
         Request<Q>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<R>, Status>> + Send + 'a>>;
-
-/// Makes calls at the same time, on all connections in turn, and gives the answers in the order of
-/// the calls.
-pub(super) async fn at_once<T, C, F>(store: &Subject, calls: Vec<C>) -> Vec<T>
-where
-    T: Send + 'static,
-    C: FnOnce(Subject) -> F + Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
-    let start = Arc::new(Barrier::new(calls.len()));
-    let mut tasks = JoinSet::new();
-    for (number, call) in calls.into_iter().enumerate() {
-        let store = Subject { crowded: true, ..store.on(number) };
-        let start = Arc::clone(&start);
-        tasks.spawn(async move {
-            start.wait().await;
-            (number, call(store).await)
-        });
-    }
-    let mut answers = tasks.join_all().await;
-    answers.sort_by_key(|(number, _)| *number);
-    answers.into_iter().map(|(_, answer)| answer).collect()
-}

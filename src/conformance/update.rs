@@ -10,7 +10,7 @@ use super::{
     sections,
     subject::Subject,
 };
-use crate::proto::User;
+use crate::proto::{CreateUserRequest, User};
 
 pub(super) const STATEMENT: &str = "Change the row in one statement: UPDATE … SET counter = counter + 1 … WHERE id = ? AND counter = ?, and answer NOT_FOUND where it changed no row; without a database: one lock around the whole method, reads included.";
 pub(super) const WHERE: &str = Cause::CounterNotCompared.fix();
@@ -161,6 +161,12 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
+/// A counter that was counted once. No right store gets one to its end, but a wrong one may show
+/// any.
+pub(super) const fn after(counter: i32) -> i32 {
+    counter.wrapping_add(1)
+}
+
 /// One of the three.
 #[derive(Clone, Copy)]
 pub(super) enum Update {
@@ -180,6 +186,44 @@ impl Update {
         }
     }
 
+    /// The user as they are to be after the update, with new values.
+    pub(super) fn change(self, store: &Subject, user: &User) -> User {
+        let mut changed = user.clone();
+        match self {
+            Self::EmailAddress => {
+                changed.email_address = store.address("changed");
+                changed.email_address_counter = after(user.email_address_counter);
+            }
+            Self::PasswordHash => {
+                changed.password_hash = store.bytes(32).into();
+                changed.password_hash_algorithm_id = "argon2id.131072.4.2.32".to_owned();
+                changed.password_salt = store.bytes(16).into();
+                changed.password_hash_counter = after(user.password_hash_counter);
+            }
+            Self::Sessions => changed.sessions_counter = after(user.sessions_counter),
+        }
+        changed
+    }
+
+    /// Asks for the update that makes the user so, where the counter still is this one.
+    pub(super) async fn ask(self, store: &Subject, changed: &User, counter: i32) -> Answer<()> {
+        match self {
+            Self::EmailAddress => {
+                store.update_email_address(&changed.id, &changed.email_address, counter).await
+            }
+            Self::PasswordHash => {
+                let new = CreateUserRequest {
+                    password_hash: changed.password_hash.clone(),
+                    password_hash_algorithm_id: changed.password_hash_algorithm_id.clone(),
+                    password_salt: changed.password_salt.clone(),
+                    ..CreateUserRequest::default()
+                };
+                store.update_password_hash(&changed.id, &new, counter).await
+            }
+            Self::Sessions => store.increment_sessions(&changed.id, counter).await,
+        }
+    }
+
     /// Makes the update, with new values; what the user is to be after it.
     pub(super) async fn make(
         self,
@@ -187,31 +231,8 @@ impl Update {
         user: &User,
         counter: i32,
     ) -> (Answer<()>, User) {
-        let new = store.request(store.address("changed"));
-        let mut changed = user.clone();
-        let answer = match self {
-            Self::EmailAddress => {
-                changed.email_address.clone_from(&new.email_address);
-                changed.email_address_counter += 1;
-                store.update_email_address(&user.id, &new.email_address, counter).await
-            }
-            Self::PasswordHash => {
-                changed.password_hash = new.password_hash.clone();
-                changed.password_salt = new.password_salt.clone();
-                changed.password_hash_algorithm_id = "argon2id.131072.4.2.32".to_owned();
-                changed.password_hash_counter += 1;
-                let new = crate::proto::CreateUserRequest {
-                    password_hash_algorithm_id: changed.password_hash_algorithm_id.clone(),
-                    ..new
-                };
-                store.update_password_hash(&user.id, &new, counter).await
-            }
-            Self::Sessions => {
-                changed.sessions_counter += 1;
-                store.increment_sessions(&user.id, counter).await
-            }
-        };
-        (answer, changed)
+        let changed = self.change(store, user);
+        (self.ask(store, &changed, counter).await, changed)
     }
 
     /// An update that has to succeed, made again after a transient conflict; the user after it.
@@ -329,7 +350,7 @@ async fn same_values(store: Subject) -> Checked {
         .update_password_hash(&user.id, &request, counter)
         .await
         .ok("the counter is that of the user; that the values are the same is no reason")?;
-    user.password_hash_counter += 1;
+    user.password_hash_counter = after(user.password_hash_counter);
     let expected = "the counter 1 higher, and all else as it was";
     Ok(store.get(&user.id).await.is_user(&user, expected)?)
 }

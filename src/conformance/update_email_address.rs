@@ -7,7 +7,7 @@ use super::{
     sections,
     subject::Subject,
     update::{
-        ABSENT, MAXIMUM, NEGATIVE, ONLY, STATEMENT, Update, WHERE, absent_user,
+        ABSENT, MAXIMUM, NEGATIVE, ONLY, STATEMENT, Update, WHERE, absent_user, after,
         moves_no_other_counter, sets_and_counts, stale_counter, touches_no_other_user,
         wrong_counters,
     },
@@ -115,7 +115,7 @@ async fn own_address(store: Subject) -> Checked {
         .update_email_address(&user.id, &user.email_address, counter)
         .await
         .ok("the address is the user's own, which is no conflict")?;
-    user.email_address_counter += 1;
+    user.email_address_counter = after(counter);
     let expected = "the counter 1 higher, and all else as it was";
     Ok(store.get(&user.id).await.is_user(&user, expected)?)
 }
@@ -139,7 +139,8 @@ async fn stale_counter_and_taken_address(store: Subject) -> Checked {
     let (user, other) = two(&store).await?;
     Update::EmailAddress.succeed(&store, &user).await?;
     let user = store.own(&user.id).await?;
-    for counter in [user.email_address_counter - 1, user.email_address_counter.saturating_add(1)] {
+    let counter = user.email_address_counter;
+    for counter in [counter.wrapping_sub(1), after(counter)] {
         store
             .update_email_address(&user.id, &other.email_address, counter)
             .await

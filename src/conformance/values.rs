@@ -5,9 +5,10 @@ use tonic::Code;
 
 use super::{
     case::{Case, Checked},
+    cleanup::parts,
     sections,
     subject::Subject,
-    update::Update,
+    update::{Update, after},
 };
 use crate::proto::{CreateUserRequest, User};
 
@@ -169,7 +170,7 @@ async fn updated(store: Subject, change: fn(&mut CreateUserRequest)) -> Checked 
         .await
         .ok("the counter is that of the user, and the values are some that every store holds")?;
     let mut due = made_of(&request, user);
-    due.password_hash_counter += 1;
+    due.password_hash_counter = after(counter);
     let expected = "every value as it was sent, byte for byte";
     Ok(store.get(&due.id).await.is_user(&due, expected)?)
 }
@@ -223,13 +224,16 @@ async fn whole_or_refused(store: &Subject, request: &CreateUserRequest) -> Check
             Ok(store.find(&due.email_address).await.is_user(&due, WHOLE_OR_ERROR)?)
         }
         Err(refusal) if refusal.is_an_error() => {
-            // What cannot be stored may be nothing to look for either.
-            let found = store.find(&request.email_address).await;
-            match &found.reply {
-                Err(refusal) if refusal.is_an_error() => Ok(()),
-                _ => Ok(found
-                    .is_refused(Code::NotFound, "a CreateUser that failed left nothing behind")?),
+            let address = request.email_address.as_str();
+            for address in std::iter::once(address).chain(parts(address)) {
+                let found = store.find(address).await;
+                // What cannot be stored may be nothing to look for either.
+                if !matches!(&found.reply, Err(refusal) if refusal.is_an_error()) {
+                    let expected = "a CreateUser that failed left nothing behind, whole or in part";
+                    found.is_refused(Code::NotFound, expected)?;
+                }
             }
+            Ok(())
         }
         Err(_) => Err(answer.fails(WHOLE_OR_ERROR).into()),
     }
@@ -260,12 +264,12 @@ async fn too_large_updated(store: Subject) -> Checked {
             match &answer.reply {
                 Ok(()) if matches!(member, Member::EmailAddress) => {
                     user.email_address = request.email_address;
-                    user.email_address_counter += 1;
+                    user.email_address_counter = after(user.email_address_counter);
                 }
                 Ok(()) => {
                     let address = user.email_address.clone();
                     user = User { email_address: address, ..made_of(&request, user) };
-                    user.password_hash_counter += 1;
+                    user.password_hash_counter = after(user.password_hash_counter);
                 }
                 Err(refusal) if refusal.is_an_error() => {}
                 Err(_) => return Err(answer.fails(WHOLE_OR_ERROR).into()),

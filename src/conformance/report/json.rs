@@ -176,9 +176,23 @@ pub fn json(report: &Report) -> String {
     pretty(&document)
 }
 
-/// The cases that a selection takes, as an array of `id`, `level`, `demand`, `section`, `hint`.
+#[derive(Serialize)]
+struct ListEntry {
+    #[serde(flatten)]
+    case: Listed,
+    /// Why no call can check it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_checkable: Option<&'static str>,
+}
+
+/// The cases that a selection takes, as an array of `id`, `level`, `demand`, `section`, `hint` and,
+/// where no call can check it, `not_checkable`, which says why.
 pub fn list(takes: impl Fn(&Case) -> bool) -> String {
-    pretty(&cases().filter(|case| takes(case)).map(Listed::new).collect::<Vec<_>>())
+    let entry = |case: &'static Case| ListEntry {
+        case: Listed::new(case),
+        not_checkable: case.why_not_checkable(),
+    };
+    pretty(&cases().filter(|case| takes(case)).map(entry).collect::<Vec<_>>())
 }
 
 fn pretty(value: &impl Serialize) -> String {

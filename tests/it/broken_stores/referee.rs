@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::timeout};
 
 /// How long a call waits at the most for one that is sure to come. If it does not, the store goes
 /// on, and does not fail as it should.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// In the email addresses that several callers want at once.
 const WANTED: &str = "-wanted@";

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::{
+    Status,
     body::Body,
     server::NamedService,
     transport::{Server, server::TcpIncoming},
@@ -24,6 +26,7 @@ use super::{faults::Fault, referee::Referee, store::Store};
 /// Serves until it is dropped.
 pub struct Served {
     pub url: String,
+    pub store: Arc<Store>,
     server: JoinHandle<()>,
 }
 
@@ -39,15 +42,15 @@ impl Served {
         if fault != Fault::HealthIsElsewhere {
             reporter.set_service_status(SERVICE_NAME, status).await;
         }
-        let users = UserStoreServer::new(Store::new(fault, referee));
-        let answers_all = fault == Fault::AnswersUnknownMethods;
+        let store = Arc::new(Store::new(fault, referee));
+        let users = UserStoreServer::from_arc(Arc::clone(&store));
         let server = Server::builder()
             .http2_max_pending_accept_reset_streams(Some(1000))
-            .add_service(CatchAll { users, answers_all })
+            .add_service(CatchAll { users, fault })
             .add_optional_service((fault != Fault::NoHealth).then_some(health))
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let server = tokio::spawn(async { server.await.unwrap() });
-        Self { url, server }
+        Self { url, store, server }
     }
 }
 
@@ -61,7 +64,7 @@ impl Drop for Served {
 #[derive(Clone)]
 struct CatchAll {
     users: UserStoreServer<Store>,
-    answers_all: bool,
+    fault: Fault,
 }
 
 impl NamedService for CatchAll {
@@ -78,10 +81,15 @@ impl Service<http::Request<Body>> for CatchAll {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if self.answers_all && request.uri().path().contains("/NoMethod") {
-            return Box::pin(async { Ok(empty_success()) });
+        match self.fault {
+            Fault::AnswersUnknownMethods if request.uri().path().contains("/NoMethod") => {
+                Box::pin(async { Ok(empty_success()) })
+            }
+            Fault::IsElsewhere => {
+                Box::pin(async { Ok(Status::unimplemented("no such service").into_http()) })
+            }
+            _ => Box::pin(self.users.call(request)),
         }
-        Box::pin(self.users.call(request))
     }
 }
 

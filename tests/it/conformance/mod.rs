@@ -1,35 +1,21 @@
 //! `faroe-sidecar conformance`: what it says of the bundled store on every database, and of stores
 //! that are wrong in one way or another. `user-store`, `faroe-endpoint`, `interface`.
 
+mod flawed;
+mod users;
+
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     process::{Command, Output},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
 };
 
 use faroe_sidecar::{
     conformance::{self, Config, Outcome, Selection},
-    proto::{
-        CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
-        GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest,
-        GetUserResponse, IncrementUserSessionsCounterRequest, IncrementUserSessionsCounterResponse,
-        UpdateUserEmailAddressRequest, UpdateUserEmailAddressResponse,
-        UpdateUserPasswordHashRequest, UpdateUserPasswordHashResponse, User,
-        user_store_client::UserStoreClient,
-        user_store_server::{UserStore, UserStoreServer},
-    },
-    store::remote::{self, RemoteStore},
+    proto::{CreateUserRequest, User, user_store_client::UserStoreClient},
 };
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, async_trait};
 
+use self::flawed::{Flaw, Flawed};
 use crate::harness::{
     certs::Leaf,
     database::{Database, Kind},
@@ -135,11 +121,13 @@ async fn the_bundled_store_conforms_and_keeps_its_users(kind: Kind) {
     assert_eq!(
         with(&report, "not_checkable"),
         [
+            "lookup.shows-what-the-application-set",
             "lookup.outage-is-not-not-found",
             "email.empty",
             "counters.at-maximum",
             "counters.disabled",
             "consistency.writes-are-durable",
+            "protocol.transient-conflict-is-aborted",
             "protocol.stops-at-the-deadline",
         ]
     );
@@ -260,205 +248,16 @@ fn the_list_names_every_case_without_a_store() {
     let list: Value = serde_json::from_str(&stdout(&output)).unwrap();
     let ids: Vec<_> = list.as_array().unwrap().iter().map(|case| &case["id"]).collect();
     assert!(ids.len() > 3 && ids.iter().all(|id| id.as_str().unwrap().starts_with("delete.")));
-}
-
-/// In what a store is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flaw {
-    /// In nothing.
-    None,
-    /// Who is not there is answered `OK`, without a user.
-    AbsentIsOk,
-    /// So, and deleting them is `OK` too.
-    AbsentIsOkAndDeleted,
-    /// The counter of a request is taken for that of the user.
-    IgnoresCounters,
-    /// Of calls at the same time only the first few get through.
-    RefusesCrowds,
-    /// Each error is one that is no status of gRPC.
-    ErrorsAreUnknown,
-    /// A taken email address is `INTERNAL`.
-    TakenIsInternal,
-    /// The text of a status names the email address.
-    StatusNamesTheAddress,
-    /// Nobody can be deleted.
-    NoDeletion,
-    /// `CreateUser` answers a user who was there before.
-    AnswersSomebodyElse,
-    /// After the creation of a user nothing is answered any more.
-    Hangs,
-}
-
-/// The bundled store with a flaw in front of it, as a gRPC store of its own.
-struct Flawed {
-    inner: RemoteStore,
-    flaw: Flaw,
-    /// Whom [`Flaw::AnswersSomebodyElse`] answers.
-    somebody: Option<User>,
-    hangs: Arc<AtomicBool>,
-    /// How many calls there are now.
-    calls: Arc<AtomicUsize>,
-}
-
-/// How many calls [`Flaw::RefusesCrowds`] lets through at once.
-const CROWD: usize = 2;
-
-impl Flawed {
-    /// Its URL.
-    async fn start(store: &Bundled, flaw: Flaw, somebody: Option<User>) -> String {
-        let inner = RemoteStore::start(remote::Config {
-            url: store.url().parse().unwrap(),
-            tls: None,
-            store_timeout: PATIENCE,
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let hangs = Arc::new(AtomicBool::new(false));
-        let calls = Arc::default();
-        let flawed = Self { inner: inner.unwrap(), flaw, somebody, hangs, calls };
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .http2_max_pending_accept_reset_streams(Some(1000))
-                .add_service(UserStoreServer::new(flawed))
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
-        format!("grpc://{address}")
+    // What no call can check is listed all the same, and says so.
+    let output = run(["conformance", "--list", "--format", "json", "--only", "counters,delete"]);
+    let list: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    for case in list.as_array().unwrap() {
+        let counters = case["id"].as_str().unwrap().starts_with("counters.");
+        assert_eq!(case["not_checkable"].is_string(), counters, "{case}");
     }
-
-    async fn answer<T>(
-        &self,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Response<T>, Status> {
-        if self.hangs.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-        let before = self.calls.fetch_add(1, Ordering::Relaxed);
-        let answer = if self.flaw == Flaw::RefusesCrowds && before >= CROWD {
-            Err(Status::resource_exhausted("no thread is free"))
-        } else {
-            answer.await
-        };
-        self.calls.fetch_sub(1, Ordering::Relaxed);
-        match self.flaw {
-            Flaw::ErrorsAreUnknown => answer.map_err(|_| Status::unknown("an exception")),
-            _ => answer,
-        }
-    }
-
-    /// The same for a look-up.
-    async fn found<T: Default>(
-        &self,
-        answer: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Response<T>, Status> {
-        match self.answer(answer).await {
-            Err(status)
-                if status.code() == Code::NotFound
-                    && matches!(self.flaw, Flaw::AbsentIsOk | Flaw::AbsentIsOkAndDeleted) =>
-            {
-                Ok(Response::new(T::default()))
-            }
-            answer => answer,
-        }
-    }
-
-    /// The user as they are, whose counter stands in for that of a request.
-    async fn counters(&self, user_id: &str) -> Result<User, Status> {
-        let request = GetUserRequest { user_id: user_id.to_owned(), ..GetUserRequest::default() };
-        let user = self.inner.get_user(Request::new(request)).await?.into_inner().user;
-        user.ok_or_else(|| Status::internal("no user"))
-    }
-}
-
-#[async_trait]
-impl UserStore for Flawed {
-    async fn create_user(
-        &self,
-        request: Request<CreateUserRequest>,
-    ) -> Result<Response<CreateUserResponse>, Status> {
-        let address = request.get_ref().email_address.clone();
-        let created = self.answer(self.inner.create_user(request)).await;
-        match self.flaw {
-            Flaw::Hangs => {
-                self.hangs.store(true, Ordering::Relaxed);
-                created
-            }
-            Flaw::AnswersSomebodyElse => {
-                created.map(|_| Response::new(CreateUserResponse { user: self.somebody.clone() }))
-            }
-            Flaw::TakenIsInternal => created.map_err(|status| match status.code() {
-                Code::AlreadyExists => Status::internal("a duplicate"),
-                _ => status,
-            }),
-            Flaw::StatusNamesTheAddress => {
-                created.map_err(|status| Status::new(status.code(), format!("no {address}")))
-            }
-            _ => created,
-        }
-    }
-
-    async fn get_user(
-        &self,
-        request: Request<GetUserRequest>,
-    ) -> Result<Response<GetUserResponse>, Status> {
-        self.found(self.inner.get_user(request)).await
-    }
-
-    async fn get_user_by_email_address(
-        &self,
-        request: Request<GetUserByEmailAddressRequest>,
-    ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
-        self.found(self.inner.get_user_by_email_address(request)).await
-    }
-
-    async fn update_user_email_address(
-        &self,
-        mut request: Request<UpdateUserEmailAddressRequest>,
-    ) -> Result<Response<UpdateUserEmailAddressResponse>, Status> {
-        if self.flaw == Flaw::IgnoresCounters {
-            let user = self.counters(&request.get_ref().user_id).await?;
-            request.get_mut().user_email_address_counter = user.email_address_counter;
-        }
-        self.answer(self.inner.update_user_email_address(request)).await
-    }
-
-    async fn update_user_password_hash(
-        &self,
-        mut request: Request<UpdateUserPasswordHashRequest>,
-    ) -> Result<Response<UpdateUserPasswordHashResponse>, Status> {
-        if self.flaw == Flaw::IgnoresCounters {
-            let user = self.counters(&request.get_ref().user_id).await?;
-            request.get_mut().user_password_hash_counter = user.password_hash_counter;
-        }
-        self.answer(self.inner.update_user_password_hash(request)).await
-    }
-
-    async fn increment_user_sessions_counter(
-        &self,
-        mut request: Request<IncrementUserSessionsCounterRequest>,
-    ) -> Result<Response<IncrementUserSessionsCounterResponse>, Status> {
-        if self.flaw == Flaw::IgnoresCounters {
-            let user = self.counters(&request.get_ref().user_id).await?;
-            request.get_mut().user_sessions_counter = user.sessions_counter;
-        }
-        self.answer(self.inner.increment_user_sessions_counter(request)).await
-    }
-
-    async fn delete_user(
-        &self,
-        request: Request<DeleteUserRequest>,
-    ) -> Result<Response<DeleteUserResponse>, Status> {
-        if self.flaw == Flaw::NoDeletion {
-            return Err(Status::internal("not today"));
-        }
-        match self.answer(self.inner.delete_user(request)).await {
-            Err(status)
-                if status.code() == Code::NotFound && self.flaw == Flaw::AbsentIsOkAndDeleted =>
-            {
-                Ok(Response::new(DeleteUserResponse {}))
-            }
-            answer => answer,
-        }
-    }
+    let output = run(["conformance", "--list", "--only", "counters"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("counters.at-maximum"), "{}", stdout(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -607,36 +406,6 @@ async fn what_was_not_risked_has_not_passed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_not_seen_to_be_gone_are_told_shortly_and_are_the_reason() {
-    let store = Bundled::start(Kind::Sqlite);
-    let url = Flawed::start(&store, Flaw::AbsentIsOk, None).await;
-    let output = conformance(&url, &["--only", "create.ids-are-unique"]).await;
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    // They are gone, and only the look-up does not say so.
-    assert_eq!(store.database.dump().await, "");
-    let report = stdout(&output);
-    for part in [
-        "Whether these users are gone could not be seen (GetUser: OK without a user in it): 8 of them; all have ",
-        " in their email address:\n  id \"",
-        "\n  and 3 more, whom --format json names\n",
-        "\nMUST   1 passed, 0 failed, ",
-        "\n8 users of this run could not be shown to be deleted, which by itself is reason not to conform.\n",
-        " does not conform, in ",
-    ] {
-        assert!(report.contains(part), "no {part:?} in:\n{report}");
-    }
-    assert_eq!(report.matches("  id \"").count(), 5, "{report}");
-
-    let only = ["--only", "create,update-email-address", "--format", "json"];
-    let report = json(&conformance(&url, &only).await);
-    let left = report["left_behind"].as_array().unwrap();
-    let users: HashSet<_> = left.iter().map(|left| left["user"].as_str().unwrap()).collect();
-    assert_eq!(users.len(), left.len(), "a user is there twice");
-    assert!(users.iter().all(|user| user.starts_with("id ")), "{users:?}");
-    assert!(left.iter().all(|left| left["unclear"] == true), "{left:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_fix_is_chosen_by_what_came_back() {
     let store = Bundled::start(Kind::Sqlite);
     let only = |cases| ["--format", "json", "--only", cases];
@@ -695,97 +464,6 @@ async fn tls_towards_a_store_without_it_is_said() {
     assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
     let said = stderr(&output);
     assert!(said.contains("(does the store speak TLS? grpc:// is without)"), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn users_that_cannot_be_deleted_are_named() {
-    let store = Bundled::start(Kind::Sqlite);
-    let url = Flawed::start(&store, Flaw::NoDeletion, None).await;
-    let output = conformance(&url, &["--only", "create.defaults", "--format", "json"]).await;
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let report = json(&output);
-    assert_eq!(with(&report, "passed"), ["create.defaults"]);
-    let ids = store.database.texts("SELECT id FROM users").await;
-    assert_eq!(ids.len(), 1);
-    let left = report["left_behind"][0].clone();
-    assert_eq!(left["user"], format!("id {:?}", ids[0]));
-    assert!(left["reason"].as_str().unwrap().contains("INTERNAL \"not today\""), "{left}");
-    let addresses = store.database.texts("SELECT email_address FROM users").await;
-    assert!(addresses[0].contains(report["mark"].as_str().unwrap()), "{addresses:?}");
-}
-
-/// A store that takes others' users for those of the run could have them changed and deleted.
-#[tokio::test(flavor = "multi_thread")]
-async fn users_of_others_are_neither_changed_nor_deleted_nor_shown() {
-    let store = Bundled::start(Kind::Sqlite);
-    let somebody = store.create(&email_address()).await;
-    let before = store.database.dump().await;
-    let url = Flawed::start(&store, Flaw::AnswersSomebodyElse, Some(somebody)).await;
-    let output = conformance(&url, &["--format", "json", "--skip", "race"]).await;
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    let report = json(&output);
-    assert!(with(&report, "failed").contains(&"create.returns-what-was-sent"), "{report}");
-    assert!(with(&report, "failed").contains(&"delete.user-is-gone"), "{report}");
-    for said in [stdout(&output), stderr(&output)] {
-        assert!(!said.contains("planted"), "{said}");
-        // `planted` as the bytes of a hash are shown.
-        assert!(!said.contains("706c616e746564"), "{said}");
-    }
-    assert_eq!(report["left_behind"], Value::Array(Vec::new()));
-    assert_eq!(store.database.dump().await, before);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_stops_answering_does_not_conform_and_holds_nobody_up() {
-    let store = Bundled::start(Kind::Sqlite);
-    let url = Flawed::start(&store, Flaw::Hangs, None).await;
-    let began = Instant::now();
-    let command = program(["conformance", &url, "--timeout", "500ms", "--format", "json"]);
-    let output = output(command).await;
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
-    let report = json(&output);
-    assert!(!with(&report, "not_run").is_empty(), "{report}");
-    assert_eq!(report["conforms"], false);
-    // The user is there, and cannot be reached any more.
-    assert!(!report["left_behind"].as_array().unwrap().is_empty(), "{report}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_a_run_after_its_users_are_deleted() {
-    let store = Bundled::start(Kind::Sqlite);
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        let arguments = ["conformance", &store.url(), "--format", "json", "--timeout", "30s"];
-        let mut process = Process::start(program(arguments));
-        process.wait_for_log("create.ids-are-unique");
-        process.signal(signal);
-        assert_eq!(process.wait().code(), Some(code), "{signal}: {}", process.log());
-        let report: Value = serde_json::from_str(&process.wait_for_stdout("\n}\n")).unwrap();
-        assert_eq!(report["stopped"], true);
-        assert_eq!(report["conforms"], false);
-        assert_eq!(report["left_behind"], Value::Array(Vec::new()));
-        assert!(with(&report, "not_run").len() > 50, "{report}");
-        assert_eq!(store.database.dump().await, "", "{signal}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_a_run_at_once() {
-    let store = Bundled::start(Kind::Sqlite);
-    let url = Flawed::start(&store, Flaw::Hangs, None).await;
-    let mut process = Process::start(program(["conformance", &url, "--timeout", "10m"]));
-    process.wait_for_log("the email addresses of this run have");
-    // Its first call that is not answered takes ten minutes.
-    let deadline = Instant::now() + PATIENCE;
-    while store.database.dump().await.is_empty() {
-        assert!(Instant::now() < deadline, "no user is created");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    process.signal("INT");
-    process.wait_for_log("stopping");
-    process.signal("TERM");
-    assert_eq!(process.wait().code(), Some(143));
-    assert!(process.log().contains("users of this run may still be there"), "{}", process.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
