@@ -85,11 +85,13 @@ impl Network {
 /// A container with the program that is in its image.
 pub struct Image {
     pub manifest: Manifest,
-    /// Starts the program.
+    /// The program.
     pub start: Box<dyn Fn() -> Command + Send + Sync>,
-    /// Runs a command beside it in the container.
-    pub exec: Box<dyn Fn(&[String]) -> Command + Send + Sync>,
+    pub exec: Exec,
 }
+
+/// A command beside it in the container, from its words.
+pub type Exec = Box<dyn Fn(&[String]) -> Command + Send + Sync>;
 
 /// What the kubelet knows of a pod.
 #[derive(Debug, Clone)]
@@ -137,7 +139,6 @@ pub struct End {
 /// A pod, from its start to its deletion.
 pub struct Pod {
     containers: Vec<Arc<Container>>,
-    grace: Duration,
     status: watch::Sender<Status>,
     supervisors: JoinSet<()>,
 }
@@ -145,6 +146,8 @@ pub struct Pod {
 struct Container {
     image: Image,
     network: Network,
+    /// How long its end may take.
+    grace: Duration,
     /// Whether it is an init container that has to succeed before others start.
     ends_by_itself: bool,
     /// Who has to be started before it starts.
@@ -173,6 +176,7 @@ impl Pod {
                 Arc::new(Container {
                     image,
                     network: network.clone(),
+                    grace,
                     ends_by_itself: is_init && !is_sidecar,
                     after: names[..number.min(init_count)].to_vec(),
                     until: if is_sidecar { names[number + 1..].to_vec() } else { Vec::new() },
@@ -183,7 +187,7 @@ impl Pod {
             .collect();
         let supervisors =
             containers.iter().map(|container| Arc::clone(container).supervise()).collect();
-        Self { containers, grace, status, supervisors }
+        Self { containers, status, supervisors }
     }
 
     pub fn status(&self) -> watch::Receiver<Status> {
@@ -218,8 +222,7 @@ impl Pod {
         let mut ends = JoinSet::new();
         for (number, container) in self.containers.iter().enumerate() {
             let container = Arc::clone(container);
-            let grace = self.grace;
-            ends.spawn(async move { (number, container.end(deleted, grace).await) });
+            ends.spawn(async move { (number, container.end(deleted).await) });
         }
         let mut ends = ends.join_all().await;
         ends.sort_by_key(|(number, _)| *number);
@@ -274,10 +277,7 @@ impl Container {
             }
             tokio::select! {
                 _ = ended(&self.process) => {}
-                () = self.probe() => {
-                    let deadline = Instant::now() + PATIENCE;
-                    self.stop(deadline).await;
-                }
+                () = self.probe() => self.stop().await,
             }
             let mut restarts = 0;
             self.update(|status| {
@@ -338,8 +338,8 @@ impl Container {
     }
 
     /// Its end with its pod, which was deleted then.
-    async fn end(&self, deleted: Instant, grace: Duration) -> End {
-        let deadline = deleted + grace;
+    async fn end(&self, deleted: Instant) -> End {
+        let deadline = deleted + self.grace;
         let hook = self.pre_stop(deadline).await;
         let over = |status: &Status, name: &String| status.containers[name].has_ended;
         let turn = self.wait_for(|status| self.until.iter().all(|name| over(status, name)));
@@ -352,7 +352,8 @@ impl Container {
     }
 
     /// Its end without that of its pod.
-    async fn stop(&self, deadline: Instant) {
+    async fn stop(&self) {
+        let deadline = Instant::now() + self.grace;
         let _ = self.pre_stop(deadline).await;
         self.terminate(deadline).await;
     }

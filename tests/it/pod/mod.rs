@@ -132,7 +132,7 @@ async fn loses_nothing(workload: Workload, order: &[&str]) {
         assert!(well, "{container}: {status} after {after:?}:\n{}", process.log());
     }
     ends.sort_by_key(|end| end.after);
-    assert!(ends.iter().map(|end| &*end.container).eq(order.iter().copied()));
+    assert_eq!(ends.iter().map(|end| &*end.container).collect::<Vec<_>>(), order);
     assert_nothing_lost(&record, &workload.client(&new)).await;
 }
 
