@@ -108,11 +108,10 @@ async fn a_sidecar_starts_without_its_store() {
 /// A pod takes the place of another under load, and gives how the containers of the old one ended.
 async fn replace(workload: &Workload) -> (Vec<End>, Record, Replica) {
     let mut service = Service::default();
-    let old = workload.start();
+    let (old, new) = (workload.start(), workload.start());
     service.add(&old.pod, old.endpoint);
     let load = callers(&workload.pki, &service.target());
     load.succeeds().await;
-    let new = workload.start();
     service.add(&new.pod, new.endpoint);
     new.wait_until_ready().await;
     let ends = old.pod.delete().await;
