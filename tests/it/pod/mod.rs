@@ -31,18 +31,22 @@ mod manifest;
 mod service;
 mod workload;
 
+/// From an answer to the next request of a caller: several rollouts are played on a small machine.
+const PACE: Duration = Duration::from_millis(40);
+
 /// Callers who leave a connection when they are told to, and connect where the Service says.
 fn callers(pki: &Pki, target: &Target) -> Load {
     let kinds = [Mode::KeepAlive, Mode::Http2, Mode::NewConnection];
     let caller = |kind| -> Box<dyn Post> {
         Box::new(Caller::new(kind, load::tls(pki, kind), Arc::clone(target)))
     };
-    Load::of(kinds.iter().cycle().take(2 * kinds.len()).map(|kind| caller(*kind)))
+    Load::of(kinds.map(caller))
 }
 
 impl Post for Caller {
     fn post(&mut self, body: String) -> Answer<'_> {
         Box::pin(async move {
+            tokio::time::sleep(PACE).await;
             let response = Self::post(self, &body.into()).await?;
             let headers = HeaderMap::new();
             Ok(Reply { status: response.status, headers, body: response.body })
@@ -113,7 +117,7 @@ async fn replace(workload: &Workload) -> (Vec<End>, Record, Replica) {
     let load = callers(&workload.pki, &service.target());
     load.succeeds().await;
     service.add(&new.pod, new.endpoint);
-    new.wait_until_ready().await;
+    service.wait_until_all_take_connections().await;
     let ends = old.pod.delete().await;
     load.succeeds().await;
     let record = load.stop().await;

@@ -10,12 +10,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     kubelet::{Pod, Status},
     load::Target,
 };
+use crate::harness::process::PATIENCE;
 
 /// From a change of a pod until every node sends its connections accordingly.
 const PROPAGATION: Duration = Duration::from_secs(1);
@@ -40,25 +45,31 @@ impl Service {
     pub fn add(&mut self, pod: &Pod, endpoint: SocketAddr) {
         let endpoints = Arc::clone(&self.endpoints);
         let mut status = pod.status();
-        endpoints.lock().unwrap().push(Endpoint {
+        lock(&endpoints).push(Endpoint {
             address: endpoint,
             pod: status.clone(),
             takes_connections: false,
         });
         self.watches.spawn(async move {
-            loop {
-                let takes = {
-                    let status = status.borrow_and_update();
-                    status.is_ready() && !status.is_deleted
-                };
+            let takes = |status: &Status| status.is_ready() && !status.is_deleted;
+            let mut known = false;
+            while status.wait_for(|status| takes(status) != known).await.is_ok() {
+                known = !known;
                 sleep(PROPAGATION).await;
-                let set = |known: &mut Endpoint| known.takes_connections = takes;
+                let set = |endpoint: &mut Endpoint| endpoint.takes_connections = known;
                 lock(&endpoints).iter_mut().filter(|it| it.address == endpoint).for_each(set);
-                if status.changed().await.is_err() {
-                    break;
-                }
             }
         });
+    }
+
+    /// Waits until new connections go to all of its pods.
+    pub async fn wait_until_all_take_connections(&self) {
+        let all = async {
+            while !lock(&self.endpoints).iter().all(|endpoint| endpoint.takes_connections) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        assert!(timeout(2 * PATIENCE, all).await.is_ok(), "not all pods take connections");
     }
 
     /// Where the next connection goes.
