@@ -35,6 +35,7 @@ mod linearizability;
 mod migrations;
 mod observing;
 mod outages;
+mod pod;
 mod program;
 mod properties;
 mod reload;

@@ -68,7 +68,7 @@ fn files<'a>(
 }
 
 /// One PEM file of several.
-fn bundle(folder: &Path, name: &str, files: &[&Path]) -> std::path::PathBuf {
+pub fn bundle(folder: &Path, name: &str, files: &[&Path]) -> std::path::PathBuf {
     let bundle = folder.join(name);
     let content: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     fs::write(&bundle, content).unwrap();
@@ -76,12 +76,12 @@ fn bundle(folder: &Path, name: &str, files: &[&Path]) -> std::path::PathBuf {
 }
 
 /// The certificate that the server shows on a new connection.
-async fn shown(client: &Client) -> Vec<u8> {
+pub async fn shown(client: &Client) -> Vec<u8> {
     let stream = client.http1().connect().await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-fn der(identity: &Identity) -> Vec<u8> {
+pub fn der(identity: &Identity) -> Vec<u8> {
     use rustls::pki_types::pem::PemObject as _;
     rustls::pki_types::CertificateDer::from_pem_file(&identity.certificate).unwrap().to_vec()
 }

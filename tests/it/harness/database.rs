@@ -598,6 +598,16 @@ fn postgres_programs() -> PathBuf {
 /// A program in the path, in the folders of `FAROE_SIDECAR_TEST_TOOLS` (separated as in `PATH`), or
 /// where system programs are.
 pub fn find(program: &str, package: &str) -> PathBuf {
+    in_path(program).unwrap_or_else(|| {
+        panic!(
+            "{program} is missing: install it with `apt-get install {package}`, or name its folder \
+             in FAROE_SIDECAR_TEST_TOOLS"
+        )
+    })
+}
+
+/// The same, if it is there.
+pub fn in_path(program: &str) -> Option<PathBuf> {
     let folders = |variable| std::env::var_os(variable).unwrap_or_default();
     let (path, tools) = (folders("PATH"), folders("FAROE_SIDECAR_TEST_TOOLS"));
     std::env::split_paths(&tools)
@@ -605,10 +615,4 @@ pub fn find(program: &str, package: &str) -> PathBuf {
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into(), "/sbin".into()])
         .map(|folder| folder.join(program))
         .find(|file| file.exists())
-        .unwrap_or_else(|| {
-            panic!(
-                "{program} is missing: install it with `apt-get install {package}`, or name its \
-                 folder in FAROE_SIDECAR_TEST_TOOLS"
-            )
-        })
 }

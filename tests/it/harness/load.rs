@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -97,15 +98,16 @@ pub struct Load {
 impl Load {
     /// So many callers, every other one on HTTP/1.1.
     pub fn start(sidecar: &Sidecar, callers: usize) -> Self {
+        Self::of((0..callers).map(|number| connection(sidecar.client(), number)))
+    }
+
+    /// A caller for each of these connections.
+    pub fn of(connections: impl IntoIterator<Item = Box<dyn Post>>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, progress) = watch::channel(Progress::default());
-        let callers = (0..callers)
-            .map(|number| {
-                let client = sidecar.client();
-                let connection = match number % 2 {
-                    0 => Connection::Http2(client),
-                    _ => Connection::Http1(client.http1(), None),
-                };
+        let callers = connections
+            .into_iter()
+            .map(|connection| {
                 let caller = Caller {
                     connection,
                     users: Vec::new(),
@@ -182,12 +184,17 @@ impl Record {
     /// Everything acknowledged is there, nothing was answered that it belies, and each request was
     /// answered within `limit`.
     pub async fn check(&self, client: &Client, limit: Duration) {
-        assert!(self.violations.is_empty(), "{:#?}", self.violations);
+        self.check_answers();
         for attempt in &self.attempts {
             assert!(!matches!(attempt.outcome, Outcome::NoAnswer(_)), "{attempt:?}");
             assert!(attempt.duration <= limit, "{attempt:?}");
         }
         self.check_users(client).await;
+    }
+
+    /// Nothing was answered that what was acknowledged before belies.
+    pub fn check_answers(&self) {
+        assert!(self.violations.is_empty(), "{:#?}", self.violations);
     }
 
     /// Everything acknowledged is there.
@@ -259,7 +266,7 @@ fn user_in(answer: &Value) -> Option<Value> {
 }
 
 struct Caller {
-    connection: Connection,
+    connection: Box<dyn Post>,
     users: Vec<Known>,
     attempts: Vec<Attempt>,
     violations: Vec<String>,
@@ -423,14 +430,37 @@ impl Caller {
     }
 }
 
+/// The way of a caller's requests.
+pub trait Post: Send {
+    /// Sends one and gives what comes back.
+    fn post(&mut self, body: String) -> Answer<'_>;
+}
+
+/// What comes back.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
+
 /// How a caller is connected; it connects again when its connection has ended.
 enum Connection {
     Http2(Client),
     Http1(Client, Option<SendRequest<Full<Bytes>>>),
 }
 
+/// A connection of HTTP/1.1 for every other number, of HTTP/2 else.
+pub fn connection(client: Client, number: usize) -> Box<dyn Post> {
+    Box::new(match number % 2 {
+        0 => Connection::Http2(client),
+        _ => Connection::Http1(client.http1(), None),
+    })
+}
+
+impl Post for Connection {
+    fn post(&mut self, body: String) -> Answer<'_> {
+        Box::pin(self.send(body))
+    }
+}
+
 impl Connection {
-    async fn post(&mut self, body: String) -> Result<Reply, Error> {
+    async fn send(&mut self, body: String) -> Result<Reply, Error> {
         let (client, kept) = match self {
             Self::Http2(client) => return client.try_post(body).await,
             Self::Http1(client, kept) => (client, kept),

@@ -254,6 +254,11 @@ impl Process {
         assert!(status.success());
     }
 
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for its end, and that of its log.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
@@ -420,8 +425,9 @@ impl Mounted {
         self.folder.path().join(name)
     }
 
-    /// Puts other content behind the same names, all at once.
+    /// Puts other content behind the same names, all at once, and removes what was there.
     pub fn swap(&mut self, files: &[(&str, &Path)]) {
+        let last = self.folder.path().join(format!("..{}", self.version));
         self.version += 1;
         let version = format!("..{}", self.version);
         let folder = self.folder.path().join(&version);
@@ -432,6 +438,13 @@ impl Mounted {
         let link = self.folder.path().join("..data_tmp");
         std::os::unix::fs::symlink(&version, &link).unwrap();
         std::fs::rename(&link, self.folder.path().join("..data")).unwrap();
+        if last.exists() {
+            std::fs::remove_dir_all(last).unwrap();
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
 
