@@ -107,7 +107,7 @@ impl<B: Batch> Queue<B> {
         if state.workers < self.0.rules.workers {
             state.workers += 1;
             drop(state);
-            tokio::spawn(Place(self.clone()).work());
+            tokio::spawn(self.clone().work());
         }
         ticket
     }
@@ -117,6 +117,30 @@ impl<B: Batch> Queue<B> {
         let mut state = self.state();
         let place = state.waiting.iter().position(|waiting| waiting.ticket == ticket);
         place.is_some_and(|place| state.waiting.remove(place).is_some())
+    }
+
+    /// A worker, for whom a place was counted.
+    async fn work(self) {
+        // Not before it runs: a runtime that ends drops what would be started in its place.
+        let place = Place(self.clone());
+        loop {
+            let (works, answers) = self.take();
+            if works.is_empty() {
+                return;
+            }
+            let mut work = pin!(self.0.batch.run(works));
+            let results = match self.0.rules.slow {
+                None => work.await,
+                Some(slow) => match timeout(slow, &mut work).await {
+                    Ok(results) => results,
+                    Err(_) => {
+                        drop(place);
+                        return tell(answers, work.await);
+                    }
+                },
+            };
+            tell(answers, results);
+        }
     }
 
     /// All that waits and that somebody still wants to know of, with whom to tell.
@@ -138,30 +162,6 @@ impl<B: Batch> Queue<B> {
 /// The place of a worker. Whatever becomes of that one, the place is another's if somebody waits.
 struct Place<B: Batch>(Queue<B>);
 
-impl<B: Batch> Place<B> {
-    async fn work(self) {
-        let queue = self.0.clone();
-        loop {
-            let (works, answers) = queue.take();
-            if works.is_empty() {
-                return;
-            }
-            let mut work = pin!(queue.0.batch.run(works));
-            let results = match queue.0.rules.slow {
-                None => work.await,
-                Some(slow) => match timeout(slow, &mut work).await {
-                    Ok(results) => results,
-                    Err(_) => {
-                        drop(self);
-                        return tell(answers, work.await);
-                    }
-                },
-            };
-            tell(answers, results);
-        }
-    }
-}
-
 impl<B: Batch> Drop for Place<B> {
     fn drop(&mut self) {
         let mut state = self.0.state();
@@ -169,7 +169,7 @@ impl<B: Batch> Drop for Place<B> {
             state.workers -= 1;
         } else {
             drop(state);
-            tokio::spawn(Place(self.0.clone()).work());
+            tokio::spawn(self.0.clone().work());
         }
     }
 }
