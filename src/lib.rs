@@ -20,6 +20,7 @@
 //! | [`conformance`] | whether any gRPC store keeps the contract |
 //! | [`proto`] | the code generated from the contract |
 //! | [`admin`], [`metrics`], [`readiness`], [`telemetry`], [`trace`], [`otlp`] | what operators see |
+//! | [`systemd`] | what a service manager is told |
 //! | [`app`] | configuration to bound listeners to serving to the end |
 //! | [`cli`], [`dev`] | the commands |
 //!
@@ -44,6 +45,7 @@ pub mod served;
 pub mod server;
 pub mod store;
 mod stream;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;

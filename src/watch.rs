@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     metrics::Metrics,
     readiness::Condition,
-    store::{Store, sql::SqlStore},
+    store::{Store, sql::SchemaError},
     tls::{Material, Term},
 };
 
@@ -22,6 +22,11 @@ const STORE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long it may take to answer, whatever calls may.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long bringing the schema up may take: the two minutes for which replicas wait for one another,
+/// and one for the statements. A server that is gone without a word would be waited for for ever; a
+/// migration that takes longer is one for `faroe-sidecar migrate up`, which has no limit.
+const MIGRATION_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long a store that was there may be away before that is a reason not to be ready: a blip
 /// would take all sidecars out of their Service at once, and nobody would be left to say 503.
@@ -47,7 +52,11 @@ pub(crate) async fn store(
             metrics.db_pool_connections(idle, used);
         }
         let checked = match &store {
-            Store::Sql(sql) if migrate => migrated(sql, &mut migrate).await,
+            Store::Sql(sql) if migrate => {
+                let migrated = migrated(sql.migrate_up()).await;
+                migrate = migrated.is_err();
+                migrated
+            }
             _ => Ok(()),
         };
         let checked = match checked {
@@ -80,12 +89,16 @@ pub(crate) async fn store(
     }
 }
 
-async fn migrated(sql: &SqlStore, migrate: &mut bool) -> Result<(), String> {
-    let applied = sql
-        .migrate_up()
+async fn migrated(
+    migrating: impl Future<Output = Result<Vec<String>, SchemaError>>,
+) -> Result<(), String> {
+    let applied = tokio::time::timeout(MIGRATION_PATIENCE, migrating)
         .await
+        .map_err(|_| {
+            let patience = humantime::format_duration(MIGRATION_PATIENCE);
+            format!("the schema was not brought up within {patience}: it is tried again")
+        })?
         .map_err(|error| format!("the schema cannot be brought up: {error}"))?;
-    *migrate = false;
     log_migrations(&applied);
     Ok(())
 }
@@ -167,5 +180,20 @@ impl Reminder {
                 error!("--{option} is not valid now: connections are refused until it is replaced");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_vanishes_in_mid_migration_is_not_waited_for_for_ever() {
+        let start = Instant::now();
+        let waits = tokio::time::timeout(2 * MIGRATION_PATIENCE, migrated(std::future::pending()));
+        let reason = waits.await.expect("it comes to an end").expect_err("nothing was done");
+        assert_eq!(reason, "the schema was not brought up within 3m: it is tried again");
+        assert_eq!(start.elapsed(), MIGRATION_PATIENCE);
+        assert_eq!(migrated(std::future::ready(Ok(Vec::new()))).await, Ok(()));
     }
 }

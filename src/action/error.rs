@@ -8,7 +8,7 @@ use thiserror::Error;
 use tonic::{Code, Status};
 
 use super::Action;
-use crate::store::{NotReached, Unanswered, code_name};
+use crate::store::{NotReached, Unanswered, code_name, shortened};
 
 /// The error codes that an action may give. No other exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,12 +172,6 @@ impl CallError {
     }
 }
 
-/// The text of a status comes from outside: at most 256 characters of it go into a log, on one
-/// line.
-fn shortened(message: &str) -> String {
-    message.chars().take(256).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,13 +222,5 @@ mod tests {
         assert!(late.is_absence() && !late.is_silence());
         let answered = of(Status::unavailable("down"));
         assert!(!answered.is_absence() && !answered.is_silence());
-    }
-
-    #[test]
-    fn the_text_of_a_status_is_one_short_line() {
-        let long = format!("a\nb\u{1b}[31m{}", "x".repeat(10_000));
-        let shown = shortened(&long);
-        assert!(shown.starts_with("a b [31mx"));
-        assert_eq!(shown.chars().count(), 256);
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     readiness::Readiness,
     server::{self, Server},
     store::{self, Store},
+    systemd::{Reloads, ServiceManager},
     telemetry::Log,
     tls::{self, ClientMaterial, Reloading, ServerMaterial},
     watch::{log_migrations, store as watch_store, terms as watch_terms},
@@ -152,6 +153,8 @@ pub struct Telemetry {
     pub log: Log,
     /// The traces, if they are sent anywhere.
     pub traces: Option<Traces>,
+    /// What the service manager is told, if there is one.
+    pub service_manager: ServiceManager,
 }
 
 /// What may be asked of a running sidecar from outside.
@@ -260,20 +263,65 @@ impl App {
         let (reload, reloads) = watch::channel(0);
         let mut parts = Parts::default();
 
+        let mut finished = vec![tls.finished()];
         let callers = tls.subscribe();
         let condition = Some(readiness.condition("certificates"));
         parts.spawn("terms", watch_terms(callers.clone(), condition, Arc::clone(&metrics)));
         parts.spawn("reloads", tls.follow(reloads.clone(), Arc::clone(&metrics)));
+        let mut stopped = async || {
+            while let Some(signal) = signals.next().await {
+                match signal {
+                    Signal::Stop => return,
+                    Signal::Reload => reload.send_modify(|requests| *requests += 1),
+                }
+            }
+            // Nobody is left to ask for anything.
+            std::future::pending().await
+        };
+
+        let store_condition = readiness.condition("store");
+        let accepting = readiness.condition("listener");
+        let drain = Drain::default();
+        // Probes are answered from the first to the last: the admin listener is no part of the drain.
+        let admin_drain = Drain::default();
+        let server = Server {
+            tls: None,
+            service: Admin {
+                readiness: readiness.clone(),
+                metrics: Arc::clone(&metrics),
+                drain: drain.clone(),
+                log: telemetry.log,
+            },
+            config: server::Config {
+                max_connections: ADMIN_CONNECTIONS,
+                header_timeout: ADMIN_TIMEOUT,
+                idle_timeout: ADMIN_TIMEOUT,
+                ..server::Config::default()
+            },
+            metrics: None,
+            accepting: None,
+            drain: admin_drain.clone(),
+        };
+        let mut probes = Parts::default();
+        probes.spawn("admin listener", admin_drain.track(server.serve(admin)));
+
         let store_tls = config.store.material()?;
-        let store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)).await?;
+        // An SQLite file that somebody has locked is waited for.
+        let store = tokio::select! {
+            store = config.store.open(store_tls.as_ref().map(Reloading::subscribe)) => store?,
+            () = stopped() => {
+                info!("stopped before the store was open");
+                return Ok(Ended::Drained);
+            }
+        };
         if let Some(store_tls) = store_tls {
+            finished.push(store_tls.finished());
             let terms = watch_terms(store_tls.subscribe(), None, Arc::clone(&metrics));
             parts.spawn("store terms", terms);
-            parts.spawn("store reloads", store_tls.follow(reloads, Arc::clone(&metrics)));
+            parts.spawn("store reloads", store_tls.follow(reloads.clone(), Arc::clone(&metrics)));
         }
-        let condition = readiness.condition("store");
         let migrate = config.store.migrate;
-        let watched = watch_store(store.clone(), migrate, condition, Arc::clone(&metrics));
+        let watched = watch_store(store.clone(), migrate, store_condition, Arc::clone(&metrics));
         parts.spawn("store", watched);
         if let (Store::Sql(sql), Some(file)) = (&store, &config.store.file) {
             parts.spawn("store file", sql.clone().follow_url_file(file.clone()));
@@ -282,7 +330,6 @@ impl App {
         let actions = ActionServer::new(store.user_store())
             .with_store_timeout(config.store.timeout)
             .with_store_spans(store::Spans::of(&config.store.url));
-        let drain = Drain::default();
         let max_connections = descriptors::connections_that_fit(
             config.server.max_connections,
             config.store.db_max_connections.unwrap_or_default(),
@@ -296,40 +343,19 @@ impl App {
                 drain.clone(),
             ),
             config: server::Config { max_connections, ..config.server },
-            metrics: Some(Arc::clone(&metrics)),
-            accepting: Some(readiness.condition("listener")),
+            metrics: Some(metrics),
+            accepting: Some(accepting),
             drain: drain.clone(),
         };
         parts.spawn("listener", drain.track(server.serve(endpoint)));
-        // Probes are answered to the last: the admin listener is no part of the drain.
-        let admin_drain = Drain::default();
-        let server = Server {
-            tls: None,
-            service: Admin { readiness, metrics, drain: drain.clone(), log: telemetry.log },
-            config: server::Config {
-                max_connections: ADMIN_CONNECTIONS,
-                header_timeout: ADMIN_TIMEOUT,
-                idle_timeout: ADMIN_TIMEOUT,
-                ..server::Config::default()
-            },
-            metrics: None,
-            accepting: None,
-            drain: admin_drain.clone(),
-        };
-        let mut probes = Parts::default();
-        probes.spawn("admin listener", admin_drain.track(server.serve(admin)));
         info!(endpoint = %endpoint_address, admin = %admin_address, "listening");
+        let service_manager = telemetry.service_manager;
+        let reloads = Reloads { requests: reloads, finished };
+        probes.spawn(
+            "service manager",
+            service_manager.clone().follow(reloads, readiness, drain.clone()),
+        );
 
-        let mut stopped = async || {
-            while let Some(signal) = signals.next().await {
-                match signal {
-                    Signal::Stop => return,
-                    Signal::Reload => reload.send_modify(|requests| *requests += 1),
-                }
-            }
-            // Nobody is left to ask for anything.
-            std::future::pending().await
-        };
         let failed = tokio::select! {
             () = stopped() => None,
             part = parts.ended() => Some(part),
@@ -338,6 +364,7 @@ impl App {
         if let Some(part) = failed {
             error!(part, "a part of the sidecar has ended by itself: stopping");
         }
+        service_manager.stopping();
         let end = End {
             delay: config.drain_delay,
             timeout: config.drain_timeout,

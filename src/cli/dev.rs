@@ -17,6 +17,7 @@ use crate::{
     authz::AllowList,
     dev::{self, Files},
     endpoint, server, store,
+    systemd::ServiceManager,
     tls::ClientFiles,
 };
 
@@ -56,7 +57,11 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let telemetry = Telemetry { log: options.log.start(), traces: None };
+    let telemetry = Telemetry {
+        log: options.log.start(),
+        traces: None,
+        service_manager: ServiceManager::default(),
+    };
     let files = Files::of(&options.dir);
     let url = match &options.store {
         Some(url) => url.parse().map_err(|error| {

@@ -19,6 +19,7 @@ use crate::{
     endpoint,
     otlp::{self, Traces},
     server, store,
+    systemd::ServiceManager,
     tls::{ClientFiles, IdentityFiles, ServerFiles},
 };
 
@@ -218,7 +219,8 @@ impl Options {
     fn telemetry(&self) -> anyhow::Result<Telemetry> {
         let traces = self.otlp_endpoint.as_ref().map(Traces::start).transpose();
         let traces = traces.context("--otlp-endpoint")?;
-        Ok(Telemetry { log: self.log.start_with(traces.as_ref()), traces })
+        let log = self.log.start_with(traces.as_ref());
+        Ok(Telemetry { log, traces, service_manager: ServiceManager::of_environment() })
     }
 
     /// The configuration that these options describe.

@@ -42,8 +42,16 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 pub(super) struct Connection<S> {
     pub(super) server: Arc<Server<S>>,
     pub(super) address: SocketAddr,
-    /// When it was last said that there are too many.
-    pub(super) crowded: Arc<Occasionally>,
+    pub(super) notices: Arc<Notices>,
+}
+
+/// What could be said of each connection, and is said now and then.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// That there are too many.
+    pub(super) crowded: Occasionally,
+    /// That somebody does not finish a handshake.
+    strangers: Occasionally,
 }
 
 impl<S: Service> Connection<S> {
@@ -84,18 +92,23 @@ impl<S: Service> Connection<S> {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 self.handshaken("failed");
-                // Whoever only knocks, as TCP probes do, is no news.
-                if error.kind() == io::ErrorKind::UnexpectedEof {
-                    debug!(%address, %error, "TLS handshake failed");
-                } else {
+                // Whoever only knocks, as TCP probes do, is no news; and strangers may come as often as
+                // they like.
+                if error.kind() != io::ErrorKind::UnexpectedEof && self.notices.strangers.is_due() {
                     info!(%address, %error, "TLS handshake failed");
+                } else {
+                    debug!(%address, %error, "TLS handshake failed");
                 }
                 return None;
             }
             Err(_) => {
                 self.handshaken("timeout");
                 self.server.rejected(RejectedConnection::HandshakeTimeout);
-                info!(%address, "TLS handshake took too long");
+                if self.notices.strangers.is_due() {
+                    info!(%address, "TLS handshake took too long");
+                } else {
+                    debug!(%address, "TLS handshake took too long");
+                }
                 return None;
             }
         };
@@ -115,7 +128,7 @@ impl<S: Service> Connection<S> {
     fn displaced<T>(&self) -> Option<T> {
         self.handshaken("failed");
         self.server.rejected(RejectedConnection::MaxHandshakes);
-        if self.crowded.is_due() {
+        if self.notices.crowded.is_due() {
             warn!(
                 address = %self.address,
                 "there are more TLS handshakes at once than half of --max-connections: the oldest \
@@ -221,11 +234,17 @@ impl<S: Service> Connection<S> {
             tokio::time::sleep(GOODBYE).await;
             let limits = Limits {
                 idle: GOODBYE,
-                // An answer is part of what is in hand, for which the drain has its own limit.
-                unsent: (!drain.has_begun()).then_some(config.idle_timeout.max(GOODBYE)),
+                unsent: Some(config.idle_timeout.max(GOODBYE)),
                 headers: config.header_timeout,
             };
-            activity.expired(limits).await
+            tokio::select! {
+                biased;
+                // An answer is part of what is in hand, for which the end has its own limit.
+                () = drain.finishing() => {
+                    activity.expired(Limits { unsent: None, ..limits }).await
+                }
+                expired = activity.expired(limits) => expired,
+            }
         };
         let is_accepted = identity.is_none_or(|identity| identity.caller.is_accepted());
         tokio::select! {
@@ -302,11 +321,14 @@ enum End {
     Now,
 }
 
-/// Whether a connection ended because the peer sent more than a well-behaved one would.
+/// Whether a connection ended because the peer sent more than a well-behaved one would. Where the
+/// peer says the same it is its own reason to go.
 fn is_flood(error: &hyper::Error) -> bool {
     std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<h2::Error>())
-        .is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+        .is_some_and(|error| {
+            error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) && !error.is_remote()
+        })
 }
 
 /// A connection of either version of HTTP.

@@ -20,13 +20,15 @@ use tokio::{net::TcpListener, sync::watch};
 use tracing::warn;
 
 pub use self::identity::Caller;
-use self::{connection::Connection, room::Room};
+use self::{
+    connection::{Connection, Notices},
+    room::Room,
+};
 use crate::{
     accept::Acceptor,
     drain::Drain,
     metrics::{Metrics, RejectedConnection},
     readiness::Condition,
-    telemetry::Occasionally,
     tls::ServerMaterial,
 };
 
@@ -93,7 +95,7 @@ impl<S: Service> Server<S> {
         let mut acceptor = Acceptor::new(self.accepting.take());
         let server = Arc::new(self);
         let room = Room::new(server.config.max_connections);
-        let crowded = Arc::new(Occasionally::default());
+        let notices = Arc::new(Notices::default());
         loop {
             let (tcp, address) = tokio::select! {
                 accepted = acceptor.next(|| listener.accept()) => accepted,
@@ -101,7 +103,7 @@ impl<S: Service> Server<S> {
             };
             let Some(newcomer) = room.enter() else {
                 server.rejected(RejectedConnection::MaxConnections);
-                if crowded.is_due() {
+                if notices.crowded.is_due() {
                     warn!(
                         %address,
                         max_connections = server.config.max_connections,
@@ -110,8 +112,8 @@ impl<S: Service> Server<S> {
                 }
                 continue;
             };
-            let crowded = Arc::clone(&crowded);
-            let connection = Connection { server: Arc::clone(&server), address, crowded };
+            let notices = Arc::clone(&notices);
+            let connection = Connection { server: Arc::clone(&server), address, notices };
             server.drain.spawn(connection.run(tcp, newcomer));
         }
     }

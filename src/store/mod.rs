@@ -225,9 +225,22 @@ pub(crate) fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// What a store says comes from outside: at most 256 characters of it go into a log, on one line.
+pub(crate) fn shortened(message: &str) -> String {
+    message.chars().take(256).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_store_says_is_one_short_line() {
+        let long = format!("a\nb\u{1b}[31m{}", "x".repeat(10_000));
+        let shown = shortened(&long);
+        assert!(shown.starts_with("a b [31mx"));
+        assert_eq!(shown.chars().count(), 256);
+    }
 
     #[test]
     fn the_scheme_chooses_the_store() {

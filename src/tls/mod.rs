@@ -7,6 +7,7 @@ mod peer;
 mod reload;
 
 use std::{
+    cmp::Reverse,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -176,7 +177,8 @@ fn client_verifier(files: &ServerFiles) -> Result<Arc<dyn ClientCertVerifier>, T
     })
 }
 
-/// The lists of a file, and the time in which all of them are in force.
+/// The lists of a file, and the time in which all of them are in force. The newest comes first:
+/// whoever verifies with them looks at the first list that covers a certificate, and at no other.
 fn revocation_lists(
     file: &Path,
 ) -> Result<(Vec<CertificateRevocationListDer<'static>>, Validity), TlsError> {
@@ -184,13 +186,18 @@ fn revocation_lists(
     let lists = CertificateRevocationListDer::pem_slice_iter(&read(file)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| pem_error(file, WANTED, &error))?;
+    let mut lists = lists
+        .into_iter()
+        .map(|list| Ok((Validity::of_revocation_list(&list)?, list)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })?;
+    lists.sort_by_key(|(validity, _)| Reverse(validity.beginning()));
     let validity = lists
         .iter()
-        .map(|list| Validity::of_revocation_list(list))
-        .reduce(|all, one| Ok(all?.within(one?)))
-        .ok_or_else(|| empty(file, WANTED))?
-        .map_err(|source| TlsError::Certificate { file: file.to_owned(), source })?;
-    Ok((lists, validity))
+        .map(|(validity, _)| *validity)
+        .reduce(Validity::within)
+        .ok_or_else(|| empty(file, WANTED))?;
+    Ok((lists.into_iter().map(|(_, list)| list).collect(), validity))
 }
 
 /// The configuration of a gRPC client.

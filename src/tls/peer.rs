@@ -68,6 +68,11 @@ impl Validity {
         (self.not_before..=self.not_after).contains(&unix_seconds(now))
     }
 
+    /// The first second that counts, since 1970.
+    pub(super) fn beginning(&self) -> i64 {
+        self.not_before
+    }
+
     /// The last second that counts, since 1970.
     pub fn end(&self) -> i64 {
         self.not_after

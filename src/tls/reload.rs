@@ -17,7 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, UnixTime},
     server::danger::ClientCertVerifier,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{error, info};
 
 use super::{
@@ -28,6 +28,10 @@ use crate::metrics::Metrics;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often what was refused is tried again: a certificate that came too early becomes valid, the
+/// one that is used until then ends, and a file may have been unreadable for a moment.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Something made of TLS files, whole or not at all.
 pub trait Material: Send + Sync + Sized + 'static {
@@ -187,6 +191,8 @@ pub struct Reloading<M: Material> {
     /// Of the files when they were last read, usable or not.
     seen: Snapshot,
     current: watch::Sender<Arc<M>>,
+    /// The last request that has come to its end.
+    finished: watch::Sender<u64>,
 }
 
 impl<M: Material> Reloading<M> {
@@ -199,7 +205,7 @@ impl<M: Material> Reloading<M> {
         // Before reading: what changes in between is a change.
         let seen = Snapshot::of::<M>(&files);
         let current = watch::Sender::new(Arc::new(M::load(&files)?));
-        Ok(Self { files: Arc::new(files), seen, current })
+        Ok(Self { files: Arc::new(files), seen, current, finished: watch::Sender::default() })
     }
 
     /// The material of the time, now and later.
@@ -207,22 +213,34 @@ impl<M: Material> Reloading<M> {
         self.current.subscribe()
     }
 
+    /// The number of the last request that has come to its end, now and later.
+    pub fn finished(&self) -> watch::Receiver<u64> {
+        self.finished.subscribe()
+    }
+
     /// Reads the files again whenever they have changed or `requests` has. Files that cannot be
-    /// used are refused whole, and the material stays what it was. Never returns.
+    /// used are refused whole, and the material stays what it was; they are tried again now and
+    /// then, about which nothing is said until it comes to something else. Never returns.
     pub async fn follow(mut self, mut requests: watch::Receiver<u64>, metrics: Arc<Metrics>) {
         let mut candidate = None;
+        let mut refused: Option<Refused> = None;
         loop {
             let is_request = tokio::select! {
                 Ok(()) = requests.changed() => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
             let Some(now) = self.blocking(Snapshot::of::<M>).await else { continue };
-            if is_request || (now != self.seen && candidate.as_ref() == Some(&now)) {
+            let has_changed = now != self.seen;
+            if is_request || (has_changed && candidate.as_ref() == Some(&now)) {
+                let request = *requests.borrow_and_update();
                 self.seen = now;
                 candidate = None;
-                self.reload(&metrics).await;
+                refused = self.reload(None, &metrics).await.err();
+                self.finished.send_replace(request);
+            } else if refused.as_ref().is_some_and(|refused| !has_changed && refused.is_due()) {
+                refused = self.reload(refused, &metrics).await.err();
             } else {
-                candidate = (now != self.seen).then_some(now);
+                candidate = has_changed.then_some(now);
             }
         }
     }
@@ -236,7 +254,9 @@ impl<M: Material> Reloading<M> {
         tokio::task::spawn_blocking(move || read(&files)).await.ok()
     }
 
-    async fn reload(&self, metrics: &Metrics) {
+    /// Uses what is in the files, if it can be used. It is no news that it cannot if it was refused
+    /// `before` for the same reason.
+    async fn reload(&self, before: Option<Refused>, metrics: &Metrics) -> Result<(), Refused> {
         let purpose = M::PURPOSE;
         let loaded = match self.blocking(M::load).await {
             Some(loaded) => loaded.map_err(|error| error.to_string()),
@@ -247,10 +267,14 @@ impl<M: Material> Reloading<M> {
                 self.current.send_replace(Arc::new(material));
                 metrics.tls_reload("ok");
                 info!("the TLS material {purpose} was reloaded");
+                Ok(())
             }
-            Err(error) => {
-                metrics.tls_reload("failed");
-                error!(%error, "the TLS material {purpose} has changed and cannot be used: the old one is kept");
+            Err(reason) => {
+                if before.is_none_or(|before| before.reason != reason) {
+                    metrics.tls_reload("failed");
+                    error!(error = %reason, "the TLS material {purpose} has changed and cannot be used: the old one is kept");
+                }
+                Err(Refused { reason, at: Instant::now() })
             }
         }
     }
@@ -271,6 +295,20 @@ impl<M: Material> Reloading<M> {
             )),
             _ => Ok(material),
         }
+    }
+}
+
+/// Why the files could not be used, and when they were tried last.
+#[derive(Debug)]
+struct Refused {
+    reason: String,
+    at: Instant,
+}
+
+impl Refused {
+    /// Whether it is time to try them again.
+    fn is_due(&self) -> bool {
+        self.at.elapsed() >= RETRY
     }
 }
 

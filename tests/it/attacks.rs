@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::StatusCode;
@@ -134,6 +134,51 @@ async fn a_rapid_reset_is_cut_off() {
         assert_cut_off(&mut connection).await;
     }
     attacked.assert_unharmed().await.assert_rejected(&[(FLOOD, 2.0)]);
+}
+
+/// The same words from the other side are its own reason to go, and no attack.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_complains_of_a_flood_is_none() {
+    let store = HeldStore::start().await;
+    let attacked = Attacked::start(&store, &[]).await;
+    let mut connection = attacked.http2().await;
+    connection.send(&http2::post(1, &free_read())).await.unwrap();
+    connection.answer(1).await;
+    let said = [&[0; 4], &http2::ENHANCE_YOUR_CALM.to_be_bytes()[..]].concat();
+    connection.send(&http2::frame(http2::GOAWAY, 0, 0, &said)).await.unwrap();
+    connection.end().await;
+    attacked.wait_until_alone().await;
+    // By an error, as the other side said.
+    attacked.sidecar.process.wait_for_log("connection ended");
+    attacked.assert_unharmed().await.assert_rejected(&[]);
+}
+
+/// Strangers cost the log a line now and then; each of them is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_do_not_fill_the_log() {
+    const STRANGERS: u32 = 300;
+    let store = HeldStore::start().await;
+    let sidecar = store.sidecar(&[]).await;
+    let begun = Instant::now();
+    for _ in 0..STRANGERS {
+        let mut tcp = TcpStream::connect(sidecar.endpoint).await.unwrap();
+        tcp.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        wait_for_end(&mut tcp).await;
+    }
+    wait_for_metrics(&sidecar, "all are counted", |metrics| {
+        metrics.value("tls_handshakes_total{result=\"failed\"}") == f64::from(STRANGERS)
+    })
+    .await;
+    sidecar.process.wait_for_log_lines("TLS handshake failed", STRANGERS as usize);
+    let log = sidecar.process.log();
+    let lines = |level| {
+        log.lines()
+            .filter(|line| line.contains("TLS handshake failed") && line.contains(level))
+            .count()
+    };
+    let most = begun.elapsed().as_secs() / 10 + 1;
+    assert!((1..=most).contains(&(lines("\"INFO\"") as u64)), "{} lines", lines("\"INFO\""));
+    assert_eq!(lines("\"INFO\"") + lines("\"DEBUG\""), STRANGERS as usize);
 }
 
 /// One who waits until each request is being worked on resets nothing too early, and is not cut

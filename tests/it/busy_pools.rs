@@ -20,11 +20,11 @@ use tokio::{
 
 use crate::harness::{
     client::{Client, admin},
-    database::{Database, Kind, Server, Stop},
+    database::{Database, Held, Kind, Server, Stop, password},
     email_address,
     load::Load,
     metrics::{Metrics, wait_for_metrics},
-    process::Sidecar,
+    process::{Sidecar, run},
     stores::{Running, StoreKind},
 };
 
@@ -237,6 +237,134 @@ async fn a_server_that_is_away_opens_the_circuit(kind: Kind) {
     }
 }
 
+/// A database, and a user of it that may have one connection at a time.
+struct Narrow {
+    database: Database,
+    user: String,
+    url: String,
+}
+
+impl Narrow {
+    async fn new(kind: Kind) -> Self {
+        let database = block_in_place(|| kind.database());
+        assert!(run(["migrate", "up", "--store", &database.url]).status.success());
+        let user = format!("narrow_{}", database.name());
+        let url = database.url.replace("//faroe:", &format!("//{user}:"));
+        let password = password();
+        database
+            .execute(&match kind {
+                Kind::Postgres => format!(
+                    "CREATE ROLE {user} LOGIN PASSWORD '{password}' CONNECTION LIMIT 1; \
+                     GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"
+                ),
+                _ => format!(
+                    "CREATE USER {user} IDENTIFIED BY '{password}' WITH MAX_USER_CONNECTIONS 1; \
+                     GRANT ALL ON {}.* TO {user}",
+                    database.name()
+                ),
+            })
+            .await;
+        Self { database, user, url }
+    }
+
+    /// Lets its user have so many connections from now on.
+    async fn allow(&self, connections: u32) {
+        let user = &self.user;
+        self.database
+            .execute(&match self.database.kind {
+                Kind::Postgres => format!("ALTER ROLE {user} CONNECTION LIMIT {connections}"),
+                _ => format!("ALTER USER {user} WITH MAX_USER_CONNECTIONS {connections}"),
+            })
+            .await;
+    }
+
+    /// Takes the place of the one connection that its user has.
+    async fn displace(&self) -> Held {
+        let user = &self.user;
+        let connections = self
+            .database
+            .texts(&match self.database.kind {
+                Kind::Postgres => {
+                    format!("SELECT pid::text FROM pg_stat_activity WHERE usename = '{user}'")
+                }
+                _ => format!(
+                    "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
+                     WHERE user = '{user}'"
+                ),
+            })
+            .await;
+        self.allow(2).await;
+        let taken = self.database.hold_as(&self.url, "SELECT 1").await;
+        self.allow(1).await;
+        for id in connections {
+            self.database
+                .execute(&match self.database.kind {
+                    Kind::Postgres => format!("SELECT pg_terminate_backend({id})"),
+                    _ => format!("KILL {id}"),
+                })
+                .await;
+        }
+        taken
+    }
+}
+
+/// The one connection that the server has for the sidecar is at work: nothing is wrong.
+async fn a_server_without_another_connection_is_ready(kind: Kind) {
+    let narrow = Narrow::new(kind).await;
+    let options = ["--db-max-connections", "1", "--store-timeout", "60s"];
+    let sidecar = block_in_place(|| Sidecar::ready(&narrow.url, &options));
+    let client = sidecar.client();
+    let user = client.create_user(&email_address()).await;
+    let lock = Lock::of(&narrow.database).await;
+    let call = tokio::spawn({
+        let user = user.clone();
+        async move { client.get_user(&user).await }
+    });
+    wait_for_metrics(&sidecar, "it is in hand", |metrics| metrics.in_flight_requests() == 1.0)
+        .await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        let metrics = Metrics::of(&sidecar).await;
+        assert_eq!(metrics.value("store_available"), 1.0, "after {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    lock.release().await;
+    assert_eq!(call.await.unwrap(), user);
+    let log = sidecar.process.log();
+    assert!(!log.contains("the store is not ready"), "{log}");
+}
+
+/// Others have every connection that the server gives: no call can be made, and the sidecar says so;
+/// but the server answers, so that it is not away.
+async fn a_server_without_any_connection_is_not_ready(kind: Kind) {
+    let narrow = Narrow::new(kind).await;
+    let options = ["--db-max-connections", "1", "--store-timeout", "3s"];
+    let sidecar = block_in_place(|| Sidecar::ready(&narrow.url, &options));
+    let client = sidecar.client();
+    let user = client.create_user(&email_address()).await;
+
+    let taken = narrow.displace().await;
+    let line = block_in_place(|| sidecar.process.wait_for_log("the store is not ready"));
+    assert!(line.contains("the database server has no connection left"), "{line}");
+    wait_for_metrics(&sidecar, "it is missed", |metrics| metrics.value("store_available") == 0.0)
+        .await;
+    // More, one after another, than open the circuit.
+    let body = json!({ "action": "get_user", "arguments": { "user_id": user["id"] } }).to_string();
+    for _ in 0..6 {
+        let reply = client.post(body.clone()).await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let metrics = Metrics::of(&sidecar).await;
+    metrics.assert_rejected(&[(("requests", "store_busy"), 6.0)]);
+    assert_eq!(metrics.value("store_available"), 0.0);
+    let log = sidecar.process.log();
+    assert!(!log.contains(AWAY), "{log}");
+
+    drop(taken);
+    block_in_place(|| sidecar.process.wait_for_log_lines("the store is ready", 2));
+    assert_eq!(client.get_user(&user).await, user);
+}
+
 macro_rules! on_databases {
     ($($behaviour:ident: $($name:ident $kind:ident),*;)*) => {$(
         mod $behaviour {
@@ -255,4 +383,6 @@ on_databases! {
     a_pool_that_is_busy_is_ready: postgres Postgres, mariadb MariaDb;
     calls_are_served_in_order_of_arrival: postgres Postgres, mariadb MariaDb;
     a_server_that_is_away_opens_the_circuit: postgres Postgres, mariadb MariaDb;
+    a_server_without_another_connection_is_ready: postgres Postgres, mariadb MariaDb;
+    a_server_without_any_connection_is_not_ready: postgres Postgres, mariadb MariaDb;
 }

@@ -34,6 +34,7 @@ use crate::harness::{
     database::find,
     email_address,
     http2::{self, Http2},
+    metrics::Metrics,
     process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of},
     stores::sqlite_sidecar,
 };
@@ -406,6 +407,36 @@ async fn a_connection_ends_with_its_certificate_and_what_is_in_hand_is_answered(
     let reply = slow.into_body().collect().await.unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&reply).contains("user_not_found"));
     in_time(connection).await.unwrap().expect("closed in good order");
+}
+
+/// A client may not have heard yet that it is to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_after_the_end_of_the_certificate_is_refused_and_counted() {
+    let (sidecar, _file) = sqlite_sidecar(&[]);
+    let leaf = Leaf::client(&["faroe"]).valid(-HOUR, time::Duration::seconds(8));
+    let identity = sidecar.pki.authority.issue("ending", leaf);
+    let tls = tls(&sidecar, BOTH, Some(&identity), HTTP2);
+    let mut connection = Http2::start(connect(sidecar.endpoint, &tls).await.unwrap()).await;
+    connection.send(&http2::post(1, &get_user())).await.unwrap();
+    assert!(connection.answer(1).await.0.starts_with(http2::STATUS_200));
+    assert!(SystemTime::now() < identity.end(), "it took so long that nothing was tested");
+    sidecar.process.wait_for_log("the client certificate has ended");
+    connection.send(&http2::post(3, &get_user())).await.unwrap();
+    loop {
+        let frame = connection.frame().await.unwrap();
+        match frame.kind {
+            http2::DATA if frame.stream == 3 => {
+                let problem = String::from_utf8(frame.payload).unwrap();
+                assert!(problem.contains("\"status\":403"), "{problem}");
+                break;
+            }
+            http2::GOAWAY | http2::HEADERS | http2::PING | http2::WINDOW_UPDATE => {}
+            _ => panic!("{frame:?}"),
+        }
+    }
+    let metrics = Metrics::of(&sidecar).await;
+    let rejected = [("requests", "certificate_ended"), ("connections", "certificate")];
+    metrics.assert_rejected(&rejected.map(|rejection| (rejection, 1.0)));
 }
 
 /// Waits for GOAWAY, which has to say that nothing is wrong.

@@ -26,7 +26,8 @@ use crate::harness::{
     base64,
     client::{Client, admin, new_user},
     database::Kind,
-    email_address,
+    email_address, http2,
+    metrics::wait_for_metrics,
     process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program},
     stores::StoreKind,
 };
@@ -58,6 +59,10 @@ fn invocations() -> [(&'static str, Value); 7] {
         ("increment_user_sessions_counter", json!({ "user_id": "1", "user_sessions_counter": 0 })),
         ("delete_user", json!({ "user_id": "1" })),
     ]
+}
+
+fn get_user() -> String {
+    json!({ "action": "get_user", "arguments": { "user_id": "1" } }).to_string()
 }
 
 fn is_read(action: &str) -> bool {
@@ -276,12 +281,14 @@ async fn http_statuses_instead_of_grpc_are_internal_error() {
                 );
             }
         });
-        let sidecar = sidecar(address, &[]).await;
+        let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
         let client = sidecar.client();
         for (action, arguments) in invocations() {
             let code = client.error_code(action, arguments).await;
             assert_eq!(code, "internal_error", "{action}, HTTP {status}");
         }
+        // Nor is it taken for a store that has no health service.
+        sidecar.process.wait_for_log("when asked for its health");
     }
 }
 
@@ -311,7 +318,7 @@ async fn each_call_carries_its_deadline() {
             );
         }
     });
-    let sidecar = sidecar(address, &["--store-timeout", "3s"]).await;
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &["--store-timeout", "3s"]);
     let client = sidecar.client();
     for (action, arguments) in invocations() {
         client.invoke(action, arguments).await;
@@ -499,6 +506,43 @@ async fn a_store_that_goes_away_in_the_middle_of_a_call() {
     store.await.unwrap();
 }
 
+/// What a store says as it closes a connection comes from outside: the log has one short line of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_says_at_the_end_of_a_connection_is_shortened() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        // GOAWAY with ENHANCE_YOUR_CALM, as long as a frame may be.
+        let said = "its own words ".repeat(1100);
+        let goaway = [&[0; 4], &http2::ENHANCE_YOUR_CALM.to_be_bytes()[..], said.as_bytes()];
+        let goaway = http2::frame(http2::GOAWAY, 0, 0, &goaway.concat());
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let goaway = goaway.clone();
+            tokio::spawn(async move {
+                let settings = http2::frame(http2::SETTINGS, 0, 0, &[]);
+                let acknowledged = http2::frame(http2::SETTINGS, http2::ACK, 0, &[]);
+                stream.write_all(&[settings, acknowledged].concat()).await.unwrap();
+                let mut frames = Frames::default();
+                let mut buffer = [0; 16 * 1024];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    if frames.have_a_call(&buffer[..read]) {
+                        let _ = stream.write_all(&goaway).await;
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
+    sidecar.client().post(get_user()).await;
+    let line = sidecar.process.wait_for_log("its own words");
+    assert!(line.len() < 1000, "{} bytes: {line}", line.len());
+    sidecar.process.wait_for_log("\"invoked\"");
+    let log = sidecar.process.log();
+    let longest = log.lines().map(str::len).max().unwrap();
+    assert!(longest < 1000, "{longest} bytes:\n{log}");
+}
+
 /// Calls do not wait one after another for a store that is away: after some in a row that were not
 /// answered, one at a time tries it, and the others are told at once to come again.
 #[tokio::test(flavor = "multi_thread")]
@@ -514,7 +558,7 @@ async fn calls_fail_at_once_while_the_store_is_away() {
     .await;
     let sidecar = sidecar(address, &["--store-timeout", "2s"]).await;
     let client = sidecar.client();
-    let get_user = json!({ "action": "get_user", "arguments": { "user_id": "1" } }).to_string();
+    let get_user = get_user();
     for _ in 0..5 {
         let reply = client.post(get_user.clone()).await;
         assert_eq!(reply.json()["error_code"], "internal_error");
@@ -590,13 +634,83 @@ async fn a_store_that_is_not_serving_makes_the_sidecar_not_ready() {
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
     let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
-    sidecar.process.wait_for_log("the store says that it is not serving");
+    sidecar.process.wait_for_log("the store answered NOT_SERVING when asked for its health");
     let ready = admin(sidecar.admin, "/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
     let client = sidecar.client();
     assert_eq!(client.values("get_user", json!({ "user_id": "1" })).await["user"]["id"], "1");
     reporter.set_serving::<UserStoreServer<AnsweringStore<Misbehaving>>>().await;
     sidecar.wait_until_ready();
+}
+
+/// A store without `grpc.health.v1`, or with one that does not know the `UserStore`, is taken as it
+/// is; one that has it and does not say that it serves is not ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_missing_health_service_is_as_good_as_one_that_serves() {
+    use tonic_health::pb::{
+        HealthCheckRequest, HealthCheckResponse,
+        health_check_response::ServingStatus,
+        health_server::{Health, HealthServer},
+    };
+    struct Says(tokio::sync::watch::Receiver<Result<ServingStatus, Code>>);
+    #[async_trait]
+    impl Health for Says {
+        type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+        async fn check(
+            &self,
+            _: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<HealthCheckResponse>, Status> {
+            let status = (*self.0.borrow()).map_err(|code| Status::new(code, "its own words"))?;
+            Ok(tonic::Response::new(HealthCheckResponse { status: status.into() }))
+        }
+
+        async fn watch(
+            &self,
+            _: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+    let (says, heard) = tokio::sync::watch::channel(Ok(ServingStatus::Serving));
+    let store = Misbehaving::new(|_| Answer::Status(Code::NotFound));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(UserStoreServer::new(AnsweringStore(store)))
+            .add_service(HealthServer::new(Says(heard)))
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
+    let sidecar = sidecar(address, &[]).await;
+    let available = async |expected: f64| {
+        wait_for_metrics(&sidecar, "the store's health", |metrics| {
+            metrics.value("store_available") == expected
+        })
+        .await;
+    };
+    let mut fine = [Err(Code::Unimplemented), Err(Code::NotFound), Ok(ServingStatus::Serving)]
+        .into_iter()
+        .cycle();
+    for (answer, words) in [
+        (Err(Code::Unavailable), "UNAVAILABLE"),
+        (Ok(ServingStatus::NotServing), "NOT_SERVING"),
+        (Ok(ServingStatus::Unknown), "UNKNOWN"),
+        (Err(Code::Internal), "INTERNAL"),
+        (Err(Code::PermissionDenied), "PERMISSION_DENIED"),
+        (Err(Code::Unknown), "UNKNOWN"),
+    ] {
+        let _ = says.send_replace(answer);
+        available(0.0).await;
+        sidecar.process.wait_for_log(&format!("the store answered {words} when asked for its"));
+        let _ = says.send_replace(fine.next().unwrap());
+        available(1.0).await;
+    }
+    // Whatever it says, calls go through.
+    let _ = says.send_replace(Ok(ServingStatus::NotServing));
+    available(0.0).await;
+    let error = sidecar.client().error_code("get_user", json!({ "user_id": "1" })).await;
+    assert_eq!(error, "user_not_found");
 }
 
 /// Several addresses behind one name are all used, and one that is gone is done without.

@@ -41,5 +41,6 @@ mod reload;
 mod responses;
 mod sqlite_file;
 mod stopping;
+mod systemd;
 mod telemetry;
 mod wrong_requests;

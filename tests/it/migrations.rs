@@ -16,7 +16,7 @@ use crate::harness::{
     client::{admin, new_user},
     database::{Database, Kind},
     email_address, on_every_database,
-    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run, run_at_once},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of, program, run, run_at_once},
 };
 
 on_every_database!(
@@ -138,8 +138,9 @@ async fn a_sidecar_waits_for_the_schema(kind: Kind) {
     sidecar.process.wait_for_log("the store is not ready");
     let readyz = admin(sidecar.admin, "/readyz").await;
     assert_eq!(readyz.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(readyz.text().contains("m0001_users"), "{}", readyz.text());
-    assert!(readyz.text().contains("`faroe-sidecar migrate up`"), "{}", readyz.text());
+    let lacks = "store: the schema lacks m0001_users: run `faroe-sidecar migrate up`, or serve with \
+                 --migrate\n";
+    assert!(readyz.text().contains(lacks), "{}", readyz.text());
     assert_eq!(admin(sidecar.admin, "/livez").await.status, StatusCode::OK);
 
     // Nobody is told that a user is not there: that would sign everybody out.
@@ -378,7 +379,7 @@ async fn an_sqlite_file_and_its_companions_are_their_owners_alone() {
 
     let file = SqliteFile::new();
     let arguments = ["migrate", "up", "--store", &file.url()].map(str::to_owned);
-    let output = program_without_umask(&arguments).output().unwrap();
+    let output = output_of(program_without_umask(&arguments), "", PATIENCE);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(mode(&file.path), 0o600);
 }

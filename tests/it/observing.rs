@@ -5,18 +5,18 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     faults::{Answer, Misbehaving},
     harness::{
         base64,
         certs::Leaf,
-        client::{Client, admin, new_user},
+        client::{Client, admin, admin_with, new_user},
         database::Kind,
         email_address,
         metrics::{Metrics, wait_for_metrics},
-        process::{Sidecar, run},
+        process::{Pki, Process, Sidecar, SqliteFile, program, run},
         stores::{StoreKind, sqlite_sidecar},
     },
 };
@@ -77,6 +77,22 @@ async fn what_was_not_invoked_is_counted_by_reason() {
     assert_eq!(metrics.value("tls_handshakes_total{result=\"failed\"}"), 1.0);
     let invoked = metrics.samples("action_duration_seconds_count");
     assert!(invoked.is_empty(), "nothing was invoked: {invoked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_does_not_reach_the_store_is_counted() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let sidecar = Sidecar::start(&format!("grpc://{address}"), &[]);
+    let body = json!({ "action": "get_user", "arguments": { "user_id": "1" } }).to_string();
+    let reply = sidecar.client().post(body).await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    let metrics = Metrics::of(&sidecar).await;
+    metrics.assert_rejected(&[(("requests", "store_not_reached"), 1.0)]);
+    assert_eq!(metrics.value("store_available"), 0.0);
+    let called = "store_call_duration_seconds_count{code=\"UNAVAILABLE\",method=\"GetUser\"}";
+    assert_eq!(metrics.value(called), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,6 +191,75 @@ async fn each_change_to_a_user_has_an_audit_line() {
         assert_eq!(line["outcome"], "ok");
         assert_eq!(line["action_invocation_id"].as_str().unwrap().len(), 24);
     }
+}
+
+/// One line an invocation, and what it says. A read that succeeds is at a level of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_invocation_has_a_line() {
+    let (sidecar, _file) = sqlite_sidecar(&[]);
+    let client = sidecar.client();
+    let lines = || -> Vec<Value> {
+        let log = sidecar.process.log();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["message"] == "invoked").collect()
+    };
+    let create = json!({ "action": "create_user", "arguments": new_user(&email_address()) });
+    let created = client.post(create.to_string()).await.json();
+    let id = &created["values"]["user"]["id"];
+    let get = |id: &Value| json!({ "action": "get_user", "arguments": { "user_id": id } });
+    let found = client.post(get(id).to_string()).await.json();
+    let missing = client.post(get(&json!("nobody")).to_string()).await.json();
+    sidecar.process.wait_for_log_lines("\"invoked\"", 3);
+    let expected = [
+        ("INFO", "create_user", "ok", &created),
+        ("DEBUG", "get_user", "ok", &found),
+        ("INFO", "get_user", "user_not_found", &missing),
+    ];
+    let logged = lines();
+    assert_eq!(logged.len(), expected.len(), "{logged:?}");
+    for (line, (level, action, outcome, answer)) in logged.iter().zip(expected) {
+        assert_eq!(line["level"], level, "{line}");
+        assert_eq!(line["action"], action, "{line}");
+        assert_eq!(line["outcome"], outcome, "{line}");
+        assert_eq!(line["action_invocation_id"], answer["action_invocation_id"], "{line}");
+        assert_eq!(line["caller"], "faroe", "{line}");
+        let duration = line["duration_ms"].as_f64().unwrap();
+        assert!(duration > 0.0 && duration < 60e3, "{line}");
+    }
+
+    // At the level of every day.
+    admin_with(Method::PUT, sidecar.admin, "/log-level", "info").await;
+    client.post(get(id).to_string()).await;
+    client.post(get(&json!("nobody")).to_string()).await;
+    sidecar.process.wait_for_log_lines("\"invoked\"", 4);
+    let outcomes: Vec<_> = lines().iter().map(|line| line["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["ok", "ok", "user_not_found", "user_not_found"]);
+}
+
+/// For people.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_can_be_text() {
+    let file = SqliteFile::new();
+    let pki = Pki::new();
+    let mut arguments = pki.serve_options(&file.url());
+    let at = arguments.iter().position(|argument| argument == "json").unwrap();
+    arguments[at] = "text".to_owned();
+    let process = Process::start(program(arguments));
+    let line = process.wait_for_log("listening");
+    let (_, endpoint) = line.split_once("endpoint=").unwrap();
+    let endpoint = endpoint.split_whitespace().next().unwrap().parse().unwrap();
+    process.wait_for_log("the store is ready");
+    let client = Client::new(endpoint, &pki, Some(&pki.client));
+    let user = client.create_user(&email_address()).await;
+    let line = process.wait_for_log("invoked");
+    let parts = [" INFO ", "action=\"create_user\"", "outcome=\"ok\"", "caller=\"faroe\""];
+    for part in parts {
+        assert!(line.contains(part), "no {part:?}: {line}");
+    }
+    let line = process.wait_for_log("user created");
+    assert!(line.contains(user["id"].as_str().unwrap()), "{line}");
+    let log = process.log();
+    assert!(!log.contains(['{', '\u{1b}']), "neither JSON nor colours:\n{log}");
 }
 
 /// A change of which nobody knows whether it was made has its line too.

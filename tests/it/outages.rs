@@ -31,8 +31,9 @@ const SLACK: Duration = Duration::from_secs(5);
 /// How long a store stays away: longer than the timeout of a call.
 const AWAY: Duration = Duration::from_millis(1_500);
 
-/// When a store that is back is used again at the latest.
-const BACK_IN_USE: Duration = Duration::from_secs(10);
+/// When a store that is back is used again. The benchmark holds a release build to it on a machine
+/// that does nothing else; here a busy machine adds to it.
+const BACK_IN_USE: Duration = Duration::from_secs(1);
 
 /// A sidecar under load whose store is about to go away.
 struct Subject {
@@ -73,7 +74,7 @@ impl Subject {
         record.check(&sidecar.client(), STORE_TIMEOUT + SLACK).await;
         for back in returns {
             let first = record.first_success_after(back).unwrap();
-            assert!(first < BACK_IN_USE, "it was used again after {first:?}");
+            assert!(first < BACK_IN_USE + SLACK, "it was used again after {first:?}");
         }
         let outcomes = record.outcomes();
         assert!(outcomes.len() > 1, "it was away: {outcomes:?}");

@@ -12,7 +12,7 @@ use crate::harness::{
     client::admin,
     database::Kind,
     email_address,
-    process::{Pki, Process, Sidecar, SqliteFile, program, run},
+    process::{Pki, Process, Sidecar, SqliteFile, program, run, without_secret},
     stores::{StoreKind, sqlite_sidecar},
 };
 
@@ -129,18 +129,18 @@ fn the_environment_says_the_same_as_flags() {
         .env("FAROE_SIDECAR_ALLOW_CLIENT", "dns:faroe,uri:spiffe://x/faroe")
         .env("FAROE_SIDECAR_MIGRATE", "true")
         .env("FAROE_SIDECAR_STORE", "postgres://user:planted-password@db/users");
-    let output = command.output().unwrap();
+    let output = without_secret(command.output().unwrap());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(output.stdout, b"the configuration is right\n");
 
     command.env("FAROE_SIDECAR_ALLOW_CLIENT", "dns:faroe,");
-    let output = command.output().unwrap();
+    let output = without_secret(command.output().unwrap());
     assert_eq!(output.status.code(), Some(2), "an empty entry is refused, not dropped");
 
     // Help shows no value of the environment.
     let mut command = program(["serve", "--help"]);
     command.env("FAROE_SIDECAR_STORE", "postgres://user:planted-password@db/users");
-    let help = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let help = String::from_utf8(without_secret(command.output().unwrap()).stdout).unwrap();
     assert!(!help.contains("planted"), "{help}");
     assert!(help.contains("FAROE_SIDECAR_STORE"));
 }
@@ -254,10 +254,10 @@ fn an_unreadable_key_is_named() {
         command = std::process::Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command.arg(copy).args(arguments).current_dir("/");
-        let output = command.output().unwrap();
+        let output = without_secret(command.output().unwrap());
         return assert_names_key(&output);
     }
-    assert_names_key(&command.output().unwrap());
+    assert_names_key(&without_secret(command.output().unwrap()));
 }
 
 fn assert_names_key(output: &Output) {

@@ -179,6 +179,26 @@ async fn a_certificate_that_is_not_valid_does_not_take_the_place_of_one_that_is(
     assert_eq!(admin(sidecar.admin, "/readyz").await.status, StatusCode::OK);
 }
 
+/// A clock that is a few seconds behind the authority's is no reason to wait for the next renewal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_came_too_early_is_used_when_it_is_valid() {
+    let pki = Arc::new(Pki::new());
+    let mut material = Material::new(&pki.server, &pki.authority.certificate(), None);
+    let (sidecar, _file) = material.sidecar(&pki, &[]);
+    let early = Leaf::server().valid(Duration::seconds(8), HOUR);
+    let early = pki.authority.issue("early", early);
+    material.swap(&early);
+    sidecar.process.wait_for_log("--tls-cert is not valid now");
+    assert_eq!(shown(&sidecar.client()).await, der(&pki.server));
+    sidecar.process.wait_for_log("the TLS material towards callers was reloaded");
+    assert_eq!(shown(&sidecar.client()).await, der(&early));
+    // It is refused once, however often it is tried.
+    let metrics = Metrics::of(&sidecar).await;
+    assert_eq!(metrics.value("tls_reloads_total{result=\"failed\"}"), 1.0);
+    assert_eq!(metrics.value("tls_reloads_total{result=\"ok\"}"), 1.0);
+    assert_eq!(sidecar.process.log().matches("the old one is kept").count(), 1);
+}
+
 /// Each file for itself, and worse news at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_certificate_is_told_when_it_comes_near_and_when_it_is_there() {
@@ -315,6 +335,23 @@ async fn a_revoked_certificate_does_not_get_in_and_does_not_stay() {
     assert_eq!(http1.read(&mut [0]).await.unwrap_or(0), 0);
     assert_eq!(entry(&sidecar, &late).await, Err(AlertDescription::CertificateRevoked));
     assert_eq!(stays.post(get_user()).await.status, StatusCode::OK);
+}
+
+/// An older list may be in force still: the newest one of an authority counts, wherever it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_list_of_the_same_authority_counts() {
+    let pki = Arc::new(Pki::new());
+    let revoked = pki.authority.issue("revoked", Leaf::client(&["faroe"]));
+    let old = pki.authority.revoke("old", &[], -HOUR * 2, HOUR * 2);
+    let new = pki.authority.revoke("new", &[&revoked], -HOUR, HOUR);
+    for (name, lists) in [("old-new.crl", [&*old, &*new]), ("new-old.crl", [&*new, &*old])] {
+        let lists = bundle(pki.authority.folder(), name, &lists);
+        let material = Material::new(&pki.server, &pki.authority.certificate(), Some(&lists));
+        let (sidecar, _file) = material.sidecar(&pki, &[]);
+        let refused = Err(AlertDescription::CertificateRevoked);
+        assert_eq!(entry(&sidecar, &revoked).await, refused, "{name}");
+        assert_eq!(entry(&sidecar, &pki.client).await, in_and_answered(), "{name}");
+    }
 }
 
 /// The safe side: what no list speaks for is refused.
@@ -517,4 +554,59 @@ async fn the_material_towards_a_store_is_reloaded() {
     swap(&mut mounted, files(&pki.authority.certificate(), &invited));
     sidecar.process.wait_for_log_lines("the store is ready", 2);
     assert_eq!(client.get_user(&user).await, user);
+}
+
+/// It is refused whole too, and the end of each file is told; whether the store is there or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_material_towards_a_store_is_checked_and_its_end_is_told() {
+    let pki = Arc::new(Pki::new());
+    // 2 of 10 hours are left.
+    let short = pki.authority.issue("short", Leaf::client(&["sidecar"]).valid(-HOUR * 8, HOUR * 2));
+    let files = |certificate: &Path, key: &Path| {
+        [("tls.crt", certificate.to_owned()), ("tls.key", key.to_owned())]
+            .into_iter()
+            .chain([("ca.crt", pki.authority.certificate())])
+            .collect::<Vec<_>>()
+    };
+    let swap = |mounted: &mut Mounted, files: Vec<(&'static str, std::path::PathBuf)>| {
+        let files: Vec<_> = files.iter().map(|(name, path)| (*name, &**path)).collect();
+        mounted.swap(&files);
+    };
+    let first = files(&short.certificate, &short.key);
+    let first: Vec<_> = first.iter().map(|(name, path)| (*name, &**path)).collect();
+    let mut mounted = Mounted::new(&first);
+    let path = |name: &str| mounted.path(name).to_str().unwrap().to_owned();
+    let (ca, certificate, key) = (path("ca.crt"), path("tls.crt"), path("tls.key"));
+    let options = ["--store-ca", &ca, "--store-cert", &certificate, "--store-key", &key];
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("grpcs://localhost:{}", nobody.local_addr().unwrap().port());
+    drop(nobody);
+    let sidecar = Sidecar::start_with(Arc::clone(&pki), &url, &options);
+
+    let line = sidecar.process.wait_for_log("less than 30 % of its lifetime is left");
+    assert!(line.contains("\"WARN\"") && line.contains("--store-cert"), "{line}");
+    let metrics = Metrics::of(&sidecar).await;
+    let expiry = |file: &str| {
+        metrics.value(&format!("tls_certificate_expiry_timestamp_seconds{{file=\"{file}\"}}"))
+    };
+    // The last second counts still.
+    let end = short.end() - std::time::Duration::from_secs(1);
+    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert_eq!(expiry("store-cert"), end);
+    assert!(expiry("store-ca") > end);
+
+    // The key of another, and a certificate that came too late.
+    let over = pki.authority.issue("over", Leaf::client(&["sidecar"]).valid(-HOUR * 2, -HOUR));
+    for (certificate, key, why) in [
+        (&short.certificate, &pki.client.key, "cannot be used together"),
+        (&over.certificate, &over.key, "--store-cert is not valid now"),
+    ] {
+        swap(&mut mounted, files(certificate, key));
+        let line = sidecar.process.wait_for_log(why);
+        assert!(line.contains("towards the store") && line.contains("\"ERROR\""), "{line}");
+    }
+    let failed = "tls_reloads_total{result=\"failed\"}";
+    assert_eq!(Metrics::of(&sidecar).await.value(failed), 2.0);
+    swap(&mut mounted, files(&pki.client.certificate, &pki.client.key));
+    sidecar.process.wait_for_log("the TLS material towards the store was reloaded");
 }

@@ -13,13 +13,17 @@ use std::{
 use http::StatusCode;
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 
 use crate::harness::{
-    client::new_user,
+    client::{admin, new_user},
     disk::Disk,
     email_address,
     load::{Load, Outcome},
-    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of, program},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of, program, run},
     stores::sqlite_sidecar,
 };
 
@@ -158,6 +162,48 @@ async fn a_file_that_is_removed_during_a_write() {
     }
     let line = sidecar.process.wait_for_log(r#""outcome":"internal_error""#);
     assert!(line.contains("is gone: put it back"), "{line}");
+}
+
+/// Somebody else's lock on it is waited for at the start, and that holds up neither probes nor the
+/// end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_locked_at_the_start() {
+    let file = SqliteFile::new();
+    assert!(run(["migrate", "up", "--store", &file.url()]).status.success());
+    let mut blocker = SqliteConnection::connect(&file.url()).await.unwrap();
+    for ends in [true, false] {
+        blocker.execute("BEGIN IMMEDIATE").await.unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let pki = Arc::new(Pki::new());
+        let mut arguments = pki.serve_options(&file.url());
+        let at = arguments.iter().position(|argument| argument == "--admin-listen").unwrap();
+        arguments[at + 1] = free.to_string();
+        let mut process = Process::start(program(arguments));
+        let probe = async |path: &str| {
+            let deadline = Instant::now() + PATIENCE;
+            while TcpStream::connect(free).await.is_err() {
+                assert!(Instant::now() < deadline, "nobody listens");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            timeout(PATIENCE, admin(free, path)).await.expect("it answers")
+        };
+        assert_eq!(probe("/livez").await.status, StatusCode::OK);
+        let ready = probe("/readyz").await;
+        assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+        for missing in ["store: ", "listener: "] {
+            assert!(ready.text().contains(missing), "{}", ready.text());
+        }
+        if ends {
+            // It would wait for two minutes.
+            assert_eq!(process.terminate().code(), Some(0), "{}", process.log());
+            blocker.execute("ROLLBACK").await.unwrap();
+        } else {
+            blocker.execute("ROLLBACK").await.unwrap();
+            let sidecar = Sidecar::of_process(process, pki);
+            sidecar.wait_until_ready();
+            sidecar.client().create_user(&email_address()).await;
+        }
+    }
 }
 
 /// Garbage written into the file itself: who asks for what was there is told of an error, and

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
@@ -11,7 +11,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use crate::{
     faults::{Answer, Misbehaving},
     harness::{
-        client::{Client, RawHttp1, admin},
+        client::{Client, RawHttp1, admin, admin_with},
         database::Kind,
         email_address,
         held_store::{HeldStore, free_read},
@@ -182,8 +182,11 @@ async fn a_slow_reader_gets_its_whole_answer() {
     })
     .await;
 
+    // They are sent away before the signal comes, with which the limit becomes another.
+    admin_with(Method::POST, sidecar.admin, "/drain", "").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     sidecar.process.signal("TERM");
-    sidecar.process.wait_for_log("draining");
+    sidecar.process.wait_for_log("draining: connections");
     let wait = async |mut connection: Http2| {
         let mut body = String::new();
         loop {
@@ -210,6 +213,26 @@ async fn a_slow_reader_gets_its_whole_answer() {
     };
     tokio::join!(wait(zero), wait(some), read);
     assert_eq!(sidecar.process.wait().code(), Some(0));
+}
+
+/// Before the signal there is no such limit, so that the time of an idle connection is that of an
+/// answer which nobody takes: it would keep its place as long as the sidecar is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_never_reads_does_not_stay_after_a_request_to_drain() {
+    let store = HeldStore::start().await;
+    let mut sidecar = store.sidecar(&["--idle-timeout", "6s"]).await;
+    let stream = sidecar.client().connect().await.unwrap();
+    let settings = [(http2::INITIAL_WINDOW_SIZE, 0)];
+    let mut connection = Http2::start_with(stream, &settings).await;
+    connection.send(&http2::post(1, &free_read())).await.unwrap();
+    let head = connection.frame_of(http2::HEADERS).await;
+    assert!(head.payload.starts_with(http2::STATUS_200), "{head:?}");
+    let begun = Instant::now();
+    assert_eq!(admin_with(Method::POST, sidecar.admin, "/drain", "").await.text(), "draining\n");
+    assert_eq!(connection.end().await, Some(http2::NO_ERROR));
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+    wait_for_metrics(&sidecar, "its place is free", |metrics| metrics.connections() == 0.0).await;
+    assert_eq!(sidecar.process.terminate().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

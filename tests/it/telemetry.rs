@@ -2,7 +2,8 @@
 //! "Traces" and "Log".
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -38,9 +39,9 @@ use crate::harness::{
     PLANTED, base64,
     certs::Leaf,
     client::{Client, Reply, admin, admin_with, new_user},
-    database::Kind,
+    database::{Kind, find},
     email_address, on_every_database,
-    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, program, run},
+    process::{PATIENCE, Pki, Process, Sidecar, SqliteFile, output_of, program, run},
 };
 
 /// A collector, as OpenTelemetry has them. No planted secret may ever reach it.
@@ -674,7 +675,7 @@ fn https_without_any_authority_is_wrong_usage() {
         let mut command = program(arguments);
         command.args(["--otlp-endpoint", "https://localhost:4317"]);
         command.env("SSL_CERT_FILE", "/dev/null").env_remove("SSL_CERT_DIR");
-        let output = command.output().unwrap();
+        let output = output_of(command, "", PATIENCE);
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("--otlp-endpoint: TLS to the collector"), "{said}");
@@ -723,30 +724,59 @@ async fn a_wrong_log_level_changes_nothing() {
     assert!(!sidecar.process.log().contains("the log level is changed"));
 }
 
-/// The address that other hosts know this one by.
-fn outer_address() -> Option<std::net::IpAddr> {
-    // Nothing is sent: a UDP socket that is connected only looks for its way.
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("198.51.100.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback())
+/// The program in a network of its own, where this host has an address that others know it by; and
+/// what to run beside it.
+fn in_a_network(address: &str, arguments: &[String]) -> Command {
+    const ENTER: &str =
+        r#""$1" link set lo up && "$1" addr add "$2/32" dev lo && shift 2 && exec "$@""#;
+    let program = program(arguments);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", ENTER, "sh"])
+        .arg(find("ip", "iproute2"))
+        .arg(address)
+        .arg(program.get_program())
+        .args(program.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_level_is_for_the_host_of_the_sidecar_alone() {
-    let Some(outer) = outer_address() else {
-        eprintln!("this machine has no address but its own: nothing was tested");
-        return;
-    };
+async fn what_changes_something_is_for_the_host_of_the_sidecar_alone() {
+    const OUTSIDE: &str = "198.51.100.7";
     let file = SqliteFile::new();
     let pki = Arc::new(Pki::new());
     let mut arguments = pki.serve_options(&file.url());
     let at = arguments.iter().position(|argument| argument == "--admin-listen").unwrap();
     arguments[at + 1] = "0.0.0.0:0".to_owned();
-    let sidecar = Sidecar::of_process(Process::start(program(arguments)), pki);
-    let outside = SocketAddr::new(outer, sidecar.admin.port());
-    let reply = admin_with(Method::PUT, outside, "/log-level", "trace").await;
-    assert_eq!(reply.status, StatusCode::FORBIDDEN);
-    assert_eq!(admin(outside, "/log-level").await.status, StatusCode::FORBIDDEN);
-    let inside = SocketAddr::new([127, 0, 0, 1].into(), sidecar.admin.port());
-    assert_eq!(admin(inside, "/log-level").await.text(), "debug\n");
+    let process = Process::start(in_a_network(OUTSIDE, &arguments));
+    let sidecar = Sidecar::of_process(process, pki);
+    let id = sidecar.process.id().to_string();
+    let ask = |host: &str, path: &str, options: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &id, "--user", "--net", "--preserve-credentials", "--"])
+            .arg(find("curl", "curl"))
+            .args(["--silent", "--show-error", "--write-out", "%{http_code}"])
+            .args(options)
+            .arg(format!("http://{host}:{}{path}", sidecar.admin.port()));
+        let output = output_of(command, "", PATIENCE);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let put: &[&str] = &["--request", "PUT", "--data", "trace"];
+    let refused = "this is for the host of the sidecar alone\n403";
+    for (path, options) in
+        [("/log-level", &[][..]), ("/log-level", put), ("/drain", &["--request", "POST"])]
+    {
+        assert_eq!(ask(OUTSIDE, path, options), refused, "{path} {options:?}");
+    }
+    // Others may look, and nothing was changed.
+    assert_eq!(ask(OUTSIDE, "/livez", &[]), "ok\n200");
+    assert_eq!(ask("127.0.0.1", "/log-level", &[]), "debug\n200");
+    assert!(!ask("127.0.0.1", "/readyz", &[]).contains("drain"));
+    assert_eq!(ask("127.0.0.1", "/log-level", put), "trace\n200");
+    assert_eq!(ask("127.0.0.1", "/drain", &["--request", "POST"]), "draining\n200");
 }

@@ -27,7 +27,7 @@ use super::{
     Url,
     connect::{Address, Dialer, Sender, Tls},
 };
-use crate::store::{Deadline, NotReached, Unanswered};
+use crate::store::{Deadline, NotReached, Unanswered, shortened};
 
 /// How often a name is resolved again, at the least; and at the most, where an address is gone.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -173,7 +173,9 @@ impl Service<Request<Body>> for Balancer {
 
 fn lost(error: &hyper::Error) -> Unanswered {
     let source = std::error::Error::source(error).map(|source| format!(": {source}"));
-    Unanswered::ConnectionLost(format!("{error}{}", source.unwrap_or_default()))
+    let text = format!("{error}{}", source.unwrap_or_default());
+    // The store may have said why, at any length.
+    Unanswered::ConnectionLost(shortened(&text))
 }
 
 /// Keeps a task for each address that the name has, until the last [`Balancer`] is dropped.

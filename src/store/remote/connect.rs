@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 
 use super::hearing::{Heard, Hearing};
-use crate::{stream::Duplex, tls::ClientMaterial};
+use crate::{store::shortened, stream::Duplex, tls::ClientMaterial};
 
 /// How long data may stay unacknowledged before the system ends the connection. It only cleans up
 /// behind connections that were replaced long before, because they were silent; and it is not
@@ -253,5 +253,5 @@ fn with_sources(error: &dyn Error) -> String {
         }
         source = error.source();
     }
-    text
+    shortened(&text)
 }

@@ -23,7 +23,7 @@ use tonic_health::pb::{
 pub(crate) use self::balancer::Balancer;
 use self::connect::Tls;
 pub use self::url::Url;
-use super::{Deadline, MAX_MESSAGE, NotReached, Unanswered, reach_timeout};
+use super::{Deadline, MAX_MESSAGE, NotReached, Unanswered, code_name, reach_timeout};
 use crate::{
     proto::{
         CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
@@ -125,6 +125,7 @@ impl RemoteStore {
     }
 
     /// Whether a connection is open and the store, if it has `grpc.health.v1`, says that it serves.
+    /// A proxy that has no store behind it answers in its place, and mostly so that it shows.
     ///
     /// # Errors
     ///
@@ -134,13 +135,22 @@ impl RemoteStore {
         let mut request = Request::new(HealthCheckRequest { service: SERVICE_NAME.to_owned() });
         request.set_timeout(self.store_timeout);
         let mut health = self.health.clone();
+        let answered = |what| Err(format!("the store answered {what} when asked for its health"));
         match tokio::time::timeout(self.store_timeout, health.check(request)).await {
-            Ok(Ok(answer)) if answer.get_ref().status() == ServingStatus::NotServing => {
-                Err("the store says that it is not serving".to_owned())
-            }
+            Ok(Ok(answer)) => match answer.get_ref().status() {
+                ServingStatus::Serving => Ok(()),
+                other => answered(other.as_str_name()),
+            },
+            Ok(Err(status)) => match (NotReached::of_status(&status), status.code()) {
+                (Some(not_reached), _) => Err(format!("no connection to the store: {not_reached}")),
+                // A store without this service, or with one that knows no `UserStore`, is no fault.
+                (None, Code::Unimplemented | Code::NotFound) => Ok(()),
+                (None, code) => match Unanswered::of_status(&status) {
+                    Some(unanswered) => Err(unanswered.to_string()),
+                    None => answered(code_name(code)),
+                },
+            },
             Err(_) => Err("the store does not answer".to_owned()),
-            // A store without this service, or with one that knows no `UserStore`, is no fault.
-            Ok(_) => Ok(()),
         }
     }
 

@@ -16,6 +16,10 @@ pub(super) const EMAIL_ADDRESS_KEY: &str = "users_email_address_key";
 
 const NO_CONNECTION: &str = "no connection to the database could be made in time";
 
+/// Of a server that answers so.
+pub(super) const NO_ROOM: &str = "the database server has no connection left: raise its limit, or \
+     lower --db-max-connections of all who use it";
+
 /// Instead of a message that may quote what could not be stored.
 const WITHHELD: &str = "a value cannot be stored (the message, which may quote it, is withheld)";
 
@@ -31,6 +35,17 @@ pub(super) enum Error {
 }
 
 impl Error {
+    /// Whether the pool had no connection for it, and could make none for others' sake: it says
+    /// nothing of the connections that the pool has.
+    pub(super) fn is_want_of_connections(&self) -> bool {
+        match self {
+            Self::Busy(_) | Self::Database(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
+                true
+            }
+            Self::Database(error) => sqlx_error(error).is_some_and(is_full),
+        }
+    }
+
     pub(super) fn into_status(self) -> Status {
         match self {
             Self::Busy(reason) => NotReached::busy(reason).into_status(),
@@ -42,6 +57,9 @@ impl Error {
 /// The status for a statement that failed.
 fn status(error: &DbErr) -> Status {
     match error {
+        DbErr::Conn(_) if sqlx_error(error).is_some_and(is_full) => {
+            NotReached::busy(describe(error)).into_status()
+        }
         // SeaORM gives these two for a connection that it could not get out of the pool, and for
         // nothing that was sent.
         DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => {
@@ -68,6 +86,9 @@ fn describe(error: &DbErr) -> String {
         };
     };
     match error {
+        sqlx::Error::Database(said) if is_full(error) => {
+            format!("{NO_ROOM}: {}", describe_database(&**said))
+        }
         sqlx::Error::Database(error) => describe_database(&**error),
         // The driver has both in one: what TLS finds wrong comes as an error of the stream.
         sqlx::Error::Io(error)

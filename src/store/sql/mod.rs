@@ -27,8 +27,8 @@ use std::{
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnAcquireErr, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
-    QueryTrait, Statement, UpdateMany,
+    ColumnTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryTrait, Statement,
+    UpdateMany,
     sea_query::{Alias, Expr, SimpleExpr},
 };
 use tonic::{Request, Response, Status, async_trait};
@@ -135,7 +135,8 @@ impl SqlStore {
 
     /// Whether the database answers and its schema is at least that of this release. Where the pool
     /// has no connection in time, a database that still answers is as it was when it was last asked;
-    /// one connection more than the pool has is made then.
+    /// one connection more than the pool has is made then. A server that has no room for it counts
+    /// as long as the pool has connections that work.
     ///
     /// # Errors
     ///
@@ -147,14 +148,17 @@ impl SqlStore {
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
         let status = match status {
-            Ok(status) => status,
+            Ok(status) => {
+                self.pools.has_room();
+                status
+            }
             // The pool has no connection, and does not say whether another could be made.
-            Err(
-                none @ (Error::Busy(_)
-                | Error::Database(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))),
-            ) => {
+            Err(none) if none.is_want_of_connections() => {
                 return match self.pools.try_connect().await {
-                    Err(error) if !error::is_full(&error) => Err(error::describe_connect(error)),
+                    // Others may have every connection that a server gives; this pool may have some.
+                    Err(error) if !error::is_full(&error) || !self.pools.is_at_work() => {
+                        Err(error::describe_connect(error))
+                    }
                     _ if self.schema_seen.load(Ordering::Relaxed) => Ok(()),
                     _ => Err(none.to_string()),
                 };

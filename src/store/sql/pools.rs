@@ -1,6 +1,10 @@
 //! The connections of the bundled store.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use sea_orm::{
     ConnAcquireErr, ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector,
@@ -17,7 +21,7 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    error::Error,
+    error::{Error, NO_ROOM, is_full},
     file::{Displaced, File},
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
@@ -51,7 +55,26 @@ pub(super) struct Pools {
     /// connection of the pool in use by another, and one that it does not get cannot be made.
     slots: Option<Arc<Semaphore>>,
     times: Times,
+    seen: Arc<Mutex<Seen>>,
 }
+
+/// What was seen last of a server.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When a connection of the pool worked.
+    worked: Option<Instant>,
+    /// Whether there was no room for another connection.
+    full: bool,
+}
+
+impl Seen {
+    fn of(seen: &Mutex<Self>) -> MutexGuard<'_, Self> {
+        seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long ago a connection may have worked that is at work now.
+const AT_WORK: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 enum Inner {
@@ -70,6 +93,7 @@ pub(super) enum Way {
 impl Pools {
     pub(super) fn open(url: &Url, config: &Config) -> io::Result<Self> {
         let times = Times::of(reach_timeout(config.store_timeout));
+        let seen = Arc::default();
         let size = config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS);
         let (reads, writes, inner) = match url {
             Url::Sqlite(path) => {
@@ -98,7 +122,8 @@ impl Pools {
             }
             Url::Postgres(options, _) => {
                 let session = format!("SET lock_timeout = {}", times.reach.as_millis().max(1));
-                let pool = server_pool(size, session, times).connect_lazy_with((**options).clone());
+                let pool =
+                    server_pool(size, session, times, &seen).connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
                 (db.clone(), db, Inner::Postgres(pool))
             }
@@ -112,7 +137,8 @@ impl Pools {
                      SESSION innodb_lock_wait_timeout = {lock_wait}, \
                      SESSION lock_wait_timeout = {lock_wait}"
                 );
-                let pool = server_pool(size, session, times).connect_lazy_with((**options).clone());
+                let pool =
+                    server_pool(size, session, times, &seen).connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
                 (db.clone(), db, Inner::MySql(pool))
             }
@@ -124,7 +150,7 @@ impl Pools {
                 Some(Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))))
             }
         };
-        Ok(Self { reads, writes, inner, slots, times })
+        Ok(Self { reads, writes, inner, slots, times, seen })
     }
 
     /// Runs a statement on a connection of the pool. It is made anew where no connection was to be
@@ -244,6 +270,9 @@ impl Pools {
             (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
                 self.busy(way)
             }
+            (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if Seen::of(&self.seen).full => {
+                Error::Busy(NO_ROOM.to_owned())
+            }
             (_, error) => Error::Database(error),
         }
     }
@@ -324,7 +353,21 @@ impl Pools {
                 Inner::MySql(pool) => pool.connect_options().connect().await?.close().await,
             }
         };
-        timeout(self.times.attempt, attempt).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        let result =
+            timeout(self.times.attempt, attempt).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        Seen::of(&self.seen).full = result.as_ref().is_err_and(is_full);
+        result
+    }
+
+    /// The pool has what it needs.
+    pub(super) fn has_room(&self) {
+        Seen::of(&self.seen).full = false;
+    }
+
+    /// Whether the pool has connections to a server that work.
+    pub(super) fn is_at_work(&self) -> bool {
+        let worked = Seen::of(&self.seen).worked;
+        worked.is_some_and(|worked| worked.elapsed() < AT_WORK)
     }
 
     /// How many connections are idle, and how many are in use.
@@ -360,10 +403,17 @@ impl Pools {
 }
 
 /// A pool of so many connections to a server, each of which begins with the statement `session`.
-fn server_pool<DB: Database>(size: u32, session: String, times: Times) -> PoolOptions<DB>
+/// In `seen` is noted when one of them works.
+fn server_pool<DB: Database>(
+    size: u32,
+    session: String,
+    times: Times,
+    seen: &Arc<Mutex<Seen>>,
+) -> PoolOptions<DB>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
 {
+    let (acquired, released) = (Arc::clone(seen), Arc::clone(seen));
     PoolOptions::new()
         .max_connections(size)
         .acquire_timeout(times.attempt)
@@ -374,15 +424,28 @@ where
         // With a limit of its own, which the driver's own test has not: a server that is gone
         // without a word would cost the whole time of a call for each connection.
         .test_before_acquire(false)
-        .before_acquire(move |connection, _| Box::pin(is_free(connection, times.ping())))
-        .after_release(move |connection, _| Box::pin(is_free(connection, times.ping())))
+        .before_acquire(move |connection, _| {
+            let seen = Arc::clone(&acquired);
+            Box::pin(async move { is_free(connection, times.ping(), &seen).await })
+        })
+        .after_release(move |connection, _| {
+            let seen = Arc::clone(&released);
+            Box::pin(async move { is_free(connection, times.ping(), &seen).await })
+        })
 }
 
 /// Whether a connection has nothing left to do and its server answers. One whose call was given up
 /// may still be waiting for the server, and would hold its place for as long.
-async fn is_free(connection: &mut impl Connection, limit: Duration) -> Result<bool, sqlx::Error> {
+async fn is_free(
+    connection: &mut impl Connection,
+    limit: Duration,
+    seen: &Mutex<Seen>,
+) -> Result<bool, sqlx::Error> {
     match timeout(limit, connection.ping()).await {
-        Ok(Ok(())) => Ok(true),
+        Ok(Ok(())) => {
+            Seen::of(seen).worked = Some(Instant::now());
+            Ok(true)
+        }
         // An error closes the connection at once, without another word to the server.
         Ok(Err(error)) => Err(error),
         Err(_) => Err(sqlx::Error::PoolTimedOut),

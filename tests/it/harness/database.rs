@@ -89,10 +89,15 @@ impl Database {
 
     /// Runs statements on a connection that stays, with the transaction that they may begin.
     pub async fn hold(&self, sql: &str) -> Held {
+        self.hold_as(&self.url, sql).await
+    }
+
+    /// The same with the URL of another user.
+    pub async fn hold_as(&self, url: &str, sql: &str) -> Held {
         let mut held = match self.kind {
-            Kind::Sqlite => Held::Sqlite(SqliteConnection::connect(&self.url).await.unwrap()),
-            Kind::Postgres => Held::Postgres(PgConnection::connect(&self.url).await.unwrap()),
-            Kind::MariaDb => Held::MariaDb(MySqlConnection::connect(&self.url).await.unwrap()),
+            Kind::Sqlite => Held::Sqlite(SqliteConnection::connect(url).await.unwrap()),
+            Kind::Postgres => Held::Postgres(PgConnection::connect(url).await.unwrap()),
+            Kind::MariaDb => Held::MariaDb(MySqlConnection::connect(url).await.unwrap()),
         };
         held.execute(sql).await;
         held

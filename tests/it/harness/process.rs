@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -37,10 +37,7 @@ pub fn program<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Com
 
 /// Runs the program to its end.
 pub fn run<A: Into<OsString>>(arguments: impl IntoIterator<Item = A>) -> Output {
-    let output = output_of(program(arguments), "", PATIENCE);
-    assert_no_secret(&String::from_utf8_lossy(&output.stdout));
-    assert_no_secret(&String::from_utf8_lossy(&output.stderr));
-    output
+    output_of(program(arguments), "", PATIENCE)
 }
 
 /// Runs the program so many times at once, all to their ends.
@@ -48,15 +45,12 @@ pub fn run_at_once(times: usize, arguments: &[&str]) -> Vec<Output> {
     let children: Vec<Child> = (0..times).map(|_| program(arguments).spawn().unwrap()).collect();
     let outputs: Vec<Output> =
         children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
-    for output in &outputs {
-        assert_no_secret(&String::from_utf8_lossy(&output.stdout));
-        assert_no_secret(&String::from_utf8_lossy(&output.stderr));
-    }
-    outputs
+    outputs.into_iter().map(without_secret).collect()
 }
 
 /// Runs any command to its end, with something to read; one that does not end fails the test.
 pub fn output_of(mut command: Command, input: &str, limit: Duration) -> Output {
+    let is_ours = is_ours(&command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let id = child.id();
@@ -70,7 +64,10 @@ pub fn output_of(mut command: Command, input: &str, limit: Duration) -> Output {
         let _ = sender.send(child.wait_with_output());
     });
     match ended.recv_timeout(limit) {
-        Ok(output) => output.unwrap(),
+        Ok(output) => {
+            let output = output.unwrap();
+            if is_ours { without_secret(output) } else { output }
+        }
         Err(_) => {
             let _ = Command::new("kill").args(["-s", "KILL", &id.to_string()]).status();
             panic!("it does not end: {command:?}");
@@ -78,15 +75,65 @@ pub fn output_of(mut command: Command, input: &str, limit: Duration) -> Output {
     }
 }
 
+/// Whether it is the program, in whatever it is wrapped. A client shows its user what it is told.
+fn is_ours(command: &Command) -> bool {
+    let ours = env!("CARGO_BIN_EXE_faroe-sidecar");
+    std::iter::once(command.get_program()).chain(command.get_args()).any(|part| part == ours)
+}
+
+/// What the program has said to its end, which shows nothing that was planted.
+pub fn without_secret(output: Output) -> Output {
+    assert_no_secret(&String::from_utf8_lossy(&output.stdout));
+    assert_no_secret(&String::from_utf8_lossy(&output.stderr));
+    output
+}
+
 fn assert_no_secret(output: &str) {
-    if let Some(line) = output.lines().find(|line| line.contains(PLANTED)) {
+    if let Some(line) = output.lines().find(|line| has_secret(line)) {
         panic!("a planted secret in the output: {line}");
     }
+}
+
+/// Whether there is something planted in a line, in any of the ways in which bytes are written: as
+/// they are, in hexadecimal, as a list of numbers, and in Base64, as hashes and salts travel.
+fn has_secret(line: &str) -> bool {
+    static FORMS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let planted = PLANTED.as_bytes();
+        let hexadecimal = planted.iter().map(|byte| format!("{byte:02x}")).collect();
+        let numbers = planted.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        // A character of Base64 has six bits. Those that have bits of other bytes as well are left
+        // out: what is planted may begin anywhere within a group of three bytes.
+        let base64 = (0..3).map(|before| {
+            let encoded = super::base64([&vec![0; before], planted].concat());
+            encoded[(before * 8).div_ceil(6)..(before + planted.len()) * 8 / 6].to_owned()
+        });
+        [PLANTED.to_owned(), hexadecimal, numbers].into_iter().chain(base64).collect()
+    });
+    FORMS.iter().any(|form| line.contains(form))
+}
+
+#[test]
+fn what_is_planted_is_found_however_it_is_written() {
+    for before in ["", "x", "xy", "xyz"] {
+        let secret = format!("{before}{PLANTED} hash");
+        let hexadecimal: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for written in [
+            secret.clone(),
+            format!("{secret:?}"),
+            format!("{:?}", secret.as_bytes()),
+            super::base64(&secret),
+            hexadecimal,
+        ] {
+            assert!(has_secret(&format!("{{\"text\":\"{written}\"}}")), "{written}");
+        }
+    }
+    assert!(!has_secret("nothing of the kind was plante"));
 }
 
 /// A running program, whose log is read as it comes. It is killed when it is dropped.
 pub struct Process {
     child: Child,
+    is_ours: bool,
     log: Arc<Log>,
     stdout: Arc<Mutex<String>>,
 }
@@ -99,6 +146,7 @@ struct Log {
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
+        let is_ours = is_ours(&command);
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -125,7 +173,7 @@ impl Process {
                     .push_str(&String::from_utf8_lossy(&buffer[..read]));
             }
         });
-        Self { child, log, stdout }
+        Self { child, is_ours, log, stdout }
     }
 
     pub fn id(&self) -> u32 {
@@ -250,6 +298,9 @@ impl Drop for Process {
         } else {
             let log = self.log();
             assert_no_secret(&log);
+            if self.is_ours {
+                assert_no_secret(&self.stdout());
+            }
             let panic = log.lines().find(|line| line.contains("panicked"));
             assert_eq!(panic, None, "the program must not panic");
         }
