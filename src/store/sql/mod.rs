@@ -91,7 +91,7 @@ impl SqlStore {
         Ok(Self {
             by_id: lookups(Key::Id),
             by_email_address: lookups(Key::EmailAddress),
-            commits: pools.is_sqlite().then(|| Commit::queue(pools.clone(), pools.reach())),
+            commits: pools.is_sqlite().then(|| Commit::queue(pools.clone(), pools.times().turn())),
             pools,
             store_timeout: config.store_timeout,
             schema_seen: Arc::default(),
@@ -107,7 +107,8 @@ impl SqlStore {
     /// transactions for its schema (all but MySQL and MariaDB).
     pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
-        self.pools.work(Way::Write, reach, |db| migration::up(db, reach)).await.map_err(SchemaError)
+        let lock = self.pools.times().lock();
+        self.pools.work(Way::Write, reach, |db| migration::up(db, lock)).await.map_err(SchemaError)
     }
 
     /// Takes the newest migration back, **with the data that it holds**, and names it.
@@ -118,7 +119,7 @@ impl SqlStore {
     pub async fn migrate_down(&self) -> Result<Option<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
         self.pools
-            .work(Way::Write, reach, |db| migration::down(db, reach))
+            .work(Way::Write, reach, |db| migration::down(db, self.pools.times().lock()))
             .await
             .map_err(SchemaError)
     }

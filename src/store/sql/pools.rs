@@ -110,7 +110,7 @@ impl Pools {
                         .after_release(|connection, _| {
                             Box::pin(async { Ok(!connection.is_in_transaction()) })
                         })
-                        .connect_lazy_with(sqlite_options(path, times.reach))
+                        .connect_lazy_with(sqlite_options(path, times.lock()))
                 };
                 let reads = pool(config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS));
                 let writes = pool(1);
@@ -235,9 +235,9 @@ impl Pools {
         self.reads.get_database_backend()
     }
 
-    /// How long a call may wait until its work is begun with.
-    pub(super) const fn reach(&self) -> Duration {
-        self.times.reach
+    /// How a call divides its time.
+    pub(super) const fn times(&self) -> Times {
+        self.times
     }
 
     /// Whether the users are in an SQLite file.
