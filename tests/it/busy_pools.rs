@@ -211,9 +211,9 @@ async fn calls_are_served_in_order_of_arrival(kind: Kind) {
         assert_eq!(answer["values"]["user"], user, "{answer}");
         groups.push(group);
     }
-    // Answers at the border may overtake one another on their way.
-    assert_eq!(groups[..GROUP / 2], [0; GROUP / 2], "{groups:?}");
-    assert_eq!(groups[GROUP + GROUP / 2..], [1; GROUP / 2], "{groups:?}");
+    // Those that have waited together are answered together, and overtake one another on their way.
+    let overtaken = groups[..GROUP].iter().filter(|group| **group == 1).count();
+    assert!(overtaken <= GROUP / 4, "{groups:?}");
 }
 
 /// A server that is gone, or hangs with its connections open, is no pool that is busy.
