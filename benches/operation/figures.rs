@@ -68,6 +68,16 @@ pub fn resident(pid: u32) -> u64 {
     line.trim().trim_end_matches("kB").trim().parse().unwrap()
 }
 
+/// The processor time that a process has used, all its threads together, in hundredths of a second.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name of the program, in parentheses, may have spaces; user and system time are the 14th
+    // and the 15th field.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|f| f.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
 /// The median of the resident memory, sampled for a while.
 pub async fn resident_for(pid: u32, time: Duration) -> u64 {
     let end = Instant::now() + time;

@@ -28,6 +28,7 @@ mod material;
 mod overload;
 mod reload;
 mod sidecar;
+mod sizing;
 mod slow_headers;
 mod soak;
 mod store_away;
@@ -53,13 +54,14 @@ impl Scale {
 
 type Scenario = fn(Scale) -> Pin<Box<dyn Future<Output = Findings> + Send>>;
 
-const SCENARIOS: [(&str, Scenario); 7] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("reload", |scale| Box::pin(reload::run(scale))),
     ("drain", |scale| Box::pin(drain::run(scale))),
     ("store-away", |scale| Box::pin(store_away::run(scale))),
     ("slow-headers", |scale| Box::pin(slow_headers::run(scale))),
     ("idle-connections", |scale| Box::pin(idle_connections::run(scale))),
     ("overload", |scale| Box::pin(overload::run(scale))),
+    ("sizing", |scale| Box::pin(sizing::run(scale))),
     (LONG, |scale| Box::pin(soak::run(scale))),
 ];
 
