@@ -117,7 +117,7 @@ async fn a_pool_that_is_busy_opens_no_circuit(kind: Kind) {
     let start = Instant::now();
     let refused = refused_writes(&client, user_id).await;
     assert!(refused >= CALLS - 6, "only {refused} had no turn");
-    assert!(start.elapsed() > Duration::from_secs(2), "they waited for one");
+    assert!(start.elapsed() > Duration::from_secs(1), "they waited for one");
     lock.release().await;
 
     // As many at once as an open circuit would let through one by one.
@@ -211,9 +211,9 @@ async fn calls_are_served_in_order_of_arrival(kind: Kind) {
         assert_eq!(answer["values"]["user"], user, "{answer}");
         groups.push(group);
     }
-    // Answers at the border may overtake one another on their way.
-    assert_eq!(groups[..GROUP / 2], [0; GROUP / 2], "{groups:?}");
-    assert_eq!(groups[GROUP + GROUP / 2..], [1; GROUP / 2], "{groups:?}");
+    // Those that have waited together are answered together, and overtake one another on their way.
+    let overtaken = groups[..GROUP].iter().filter(|group| **group == 1).count();
+    assert!(overtaken <= GROUP / 4, "{groups:?}");
 }
 
 /// A server that is gone, or hangs with its connections open, is no pool that is busy.

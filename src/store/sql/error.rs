@@ -163,6 +163,15 @@ fn is_email_address_taken(error: &DbErr) -> bool {
     })
 }
 
+/// Whether a statement failed by itself, so that the transaction in which it stands goes on without
+/// it. On SQLite.
+pub(super) fn is_of_the_statement(error: &DbErr) -> bool {
+    // The low byte is the primary code: SQLITE_CONSTRAINT.
+    database_error(error)
+        .and_then(|error| error.code()?.parse::<i32>().ok())
+        .is_some_and(|code| code & 0xff == 19)
+}
+
 /// Serialization failure, deadlock, lock wait over: nothing was changed, and the same call may
 /// succeed later.
 fn is_transient(error: &DbErr) -> bool {

@@ -2,14 +2,18 @@
 //!
 //! One implementation for all of them. Each action is one statement, which the database makes
 //! atomic by itself; whether an email address is free is decided by a unique constraint, and
-//! whether a counter still has its value by the `WHERE` of the update.
+//! whether a counter still has its value by the `WHERE` of the update. What the calls of one moment
+//! can share, they share: look-ups a query (`lookup`), and writes to SQLite a commit (`commit`).
 
+mod commit;
 mod entity;
 mod error;
 mod file;
 mod follow;
+mod lookup;
 mod migration;
 mod pools;
+mod queue;
 mod times;
 mod url;
 
@@ -23,24 +27,27 @@ use std::{
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseConnection, DbErr, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
-    QueryTrait, UpdateMany,
+    ColumnTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryTrait, Statement,
+    UpdateMany,
     sea_query::{Alias, Expr, SimpleExpr},
 };
 use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
 use self::{
-    entity::{ActiveModel, Column, Entity as Users, Row},
+    commit::Commit,
+    entity::{ActiveModel, Column, Entity as Users},
     error::Error,
+    lookup::{Key, Lookup},
     pools::{Pools, Way},
+    queue::Queue,
 };
 pub use self::{
     migration::{MigrationState, MigrationStatus},
     pools::{Config, DEFAULT_SERVER_CONNECTIONS, DEFAULT_SQLITE_CONNECTIONS},
     url::Url,
 };
-use super::{NotReached, Unanswered, reach_timeout};
+use super::reach_timeout;
 use crate::proto::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
     GetUserByEmailAddressRequest, GetUserByEmailAddressResponse, GetUserRequest, GetUserResponse,
@@ -57,6 +64,10 @@ const CHECK_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct SqlStore {
     pools: Pools,
+    by_id: Queue<Lookup>,
+    by_email_address: Queue<Lookup>,
+    /// On SQLite.
+    commits: Option<Queue<Commit>>,
     store_timeout: Duration,
     /// Whether the last look at the schema found all of it.
     schema_seen: Arc<AtomicBool>,
@@ -75,8 +86,13 @@ impl SqlStore {
     ///
     /// If the SQLite file cannot be created.
     pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
+        let pools = Pools::open(url, config)?;
+        let lookups = |key| Lookup::queue(pools.clone(), key, config.store_timeout);
         Ok(Self {
-            pools: Pools::open(url, config)?,
+            by_id: lookups(Key::Id),
+            by_email_address: lookups(Key::EmailAddress),
+            commits: pools.is_sqlite().then(|| Commit::queue(pools.clone(), pools.times().turn())),
+            pools,
             store_timeout: config.store_timeout,
             schema_seen: Arc::default(),
         })
@@ -91,7 +107,8 @@ impl SqlStore {
     /// transactions for its schema (all but MySQL and MariaDB).
     pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
-        self.pools.work(Way::Write, reach, |db| migration::up(db, reach)).await.map_err(SchemaError)
+        let lock = self.pools.times().lock();
+        self.pools.work(Way::Write, reach, |db| migration::up(db, lock)).await.map_err(SchemaError)
     }
 
     /// Takes the newest migration back, **with the data that it holds**, and names it.
@@ -102,7 +119,7 @@ impl SqlStore {
     pub async fn migrate_down(&self) -> Result<Option<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
         self.pools
-            .work(Way::Write, reach, |db| migration::down(db, reach))
+            .work(Way::Write, reach, |db| migration::down(db, self.pools.times().lock()))
             .await
             .map_err(SchemaError)
     }
@@ -126,7 +143,7 @@ impl SqlStore {
     ///
     /// In words, what is missing and which command does it.
     pub async fn check(&self) -> Result<(), String> {
-        self.check_file()?;
+        self.pools.check_file().map_err(|displaced| displaced.to_string())?;
         let look = self.pools.work(Way::Read, CHECK_PATIENCE, migration::status);
         let status = tokio::time::timeout(self.store_timeout, look)
             .await
@@ -172,25 +189,24 @@ impl SqlStore {
         let _ = tokio::time::timeout(timeout, self.pools.close()).await;
     }
 
-    /// Whether the users are where the URL says, as far as that can change.
-    fn check_file(&self) -> Result<(), String> {
-        self.pools.check_file().map_err(|displaced| displaced.to_string())
+    /// Runs one write, and says how many rows it has changed.
+    async fn write(&self, statement: Statement) -> Result<u64, Status> {
+        match &self.commits {
+            Some(commits) => commits.call(statement).await,
+            None => self.pools.execute(statement).await,
+        }
     }
 
-    /// What a statement gives. Nothing is asked of an SQLite file that is not the users' any more,
-    /// nor is anything acknowledged that was written there.
-    async fn result<'s, T, S>(
-        &'s self,
-        way: Way,
-        statement: impl Fn(&'s DatabaseConnection) -> S,
-    ) -> Result<T, Status>
-    where
-        S: Future<Output = Result<T, DbErr>>,
-    {
-        self.check_file().map_err(|reason| NotReached::new(reason).into_status())?;
-        let result = self.pools.run(way, statement).await.map_err(Error::into_status)?;
-        self.check_file().map_err(|reason| Unanswered::ConnectionLost(reason).into_status())?;
-        Ok(result)
+    /// Runs one write that changes one row.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where there is no such row.
+    async fn write_one(&self, statement: Statement) -> Result<(), Status> {
+        match self.write(statement).await? {
+            0 => Err(not_found()),
+            _ => Ok(()),
+        }
     }
 
     /// One atomic compare and set: `changes` to the row of the user, where `counter` still is
@@ -217,16 +233,13 @@ impl SqlStore {
         for (column, value) in changes {
             update = update.col_expr(column, value);
         }
-        match self.result(Way::Write, |db| update.clone().exec(db)).await? {
-            result if result.rows_affected == 0 => Err(not_found()),
-            _ => Ok(()),
-        }
+        self.write_one(QueryTrait::build(&update, self.pools.backend())).await
     }
 
     /// What a compare and set on a counter at 2147483647 answers; it never changes the row.
     async fn counter_at_maximum(&self, user_id: &str, counter: Column) -> Result<(), Status> {
         let count = |db| Users::find_by_id(user_id).filter(counter.eq(i32::MAX)).count(db);
-        match self.result(Way::Read, count).await? {
+        match self.pools.run(Way::Read, count).await? {
             0 => Err(not_found()),
             _ => Err(Status::internal("the counter is at 2147483647 and cannot be incremented")),
         }
@@ -272,7 +285,7 @@ impl UserStore for SqlStore {
             disabled_counter: Set(0),
             sessions_counter: Set(0),
         };
-        self.result(Way::Write, |db| Users::insert(row.clone()).exec_without_returning(db)).await?;
+        self.write(Users::insert(row).build(self.pools.backend())).await?;
         Ok(Response::new(CreateUserResponse { user: Some(user) }))
     }
 
@@ -280,9 +293,7 @@ impl UserStore for SqlStore {
         &self,
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
-        let user_id = request.into_inner().user_id;
-        let select = |db| Users::find_by_id(user_id.as_str()).into_model::<Row>().one(db);
-        let Row(user) = self.result(Way::Read, select).await?.ok_or_else(not_found)?;
+        let user = self.by_id.call(request.into_inner().user_id).await?;
         Ok(Response::new(GetUserResponse { user: Some(user) }))
     }
 
@@ -290,14 +301,7 @@ impl UserStore for SqlStore {
         &self,
         request: Request<GetUserByEmailAddressRequest>,
     ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
-        let email_address = request.into_inner().email_address;
-        let select = |db| {
-            Users::find()
-                .filter(Column::EmailAddress.eq(email_address.as_str()))
-                .into_model::<Row>()
-                .one(db)
-        };
-        let Row(user) = self.result(Way::Read, select).await?.ok_or_else(not_found)?;
+        let user = self.by_email_address.call(request.into_inner().email_address).await?;
         Ok(Response::new(GetUserByEmailAddressResponse { user: Some(user) }))
     }
 
@@ -355,10 +359,7 @@ impl UserStore for SqlStore {
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
         let user_id = request.into_inner().user_id;
-        let delete = |db| Users::delete_by_id(user_id.as_str()).exec(db);
-        match self.result(Way::Write, delete).await?.rows_affected {
-            0 => Err(not_found()),
-            _ => Ok(Response::new(DeleteUserResponse {})),
-        }
+        self.write_one(Users::delete_by_id(user_id).build(self.pools.backend())).await?;
+        Ok(Response::new(DeleteUserResponse {}))
     }
 }

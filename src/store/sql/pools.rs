@@ -7,8 +7,8 @@ use std::{
 };
 
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbErr, SqlxMySqlConnector, SqlxPostgresConnector,
-    SqlxSqliteConnector,
+    ConnAcquireErr, ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector,
+    SqlxPostgresConnector, SqlxSqliteConnector, Statement,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection, Database, Executor, MySql, Pool, Postgres,
@@ -18,6 +18,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
+use tonic::Status;
 
 use super::{
     error::{Error, NO_ROOM, is_full},
@@ -25,7 +26,7 @@ use super::{
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
 };
-use crate::store::reach_timeout;
+use crate::store::{NotReached, Unanswered, reach_timeout};
 
 /// Connections to a database server by default.
 pub const DEFAULT_SERVER_CONNECTIONS: u32 = 10;
@@ -105,7 +106,11 @@ impl Pools {
                         .test_before_acquire(false)
                         .idle_timeout(None)
                         .max_lifetime(None)
-                        .connect_lazy_with(sqlite_options(path, times.reach))
+                        // What could not be rolled back ends with its connection.
+                        .after_release(|connection, _| {
+                            Box::pin(async { Ok(!connection.is_in_transaction()) })
+                        })
+                        .connect_lazy_with(sqlite_options(path, times.lock()))
                 };
                 let reads = pool(config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS));
                 let writes = pool(1);
@@ -152,11 +157,38 @@ impl Pools {
     /// had: nothing of it was sent then. Hence it has to get its connection once and no more; one
     /// that got another for a second part could repeat the first.
     ///
+    /// Nothing is asked of an SQLite file that is not the users' any more, nor is anything
+    /// acknowledged that was written there.
+    ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if all connections were in use for as long as a call may wait for one;
-    /// [`DbErr::ConnectionAcquire`] if none could be made.
+    /// The status of the contract: [`NotReached`] where no connection came free or could be made.
     pub(super) async fn run<'s, T, S>(
+        &'s self,
+        way: Way,
+        statement: impl Fn(&'s DatabaseConnection) -> S,
+    ) -> Result<T, Status>
+    where
+        S: Future<Output = Result<T, DbErr>>,
+    {
+        self.check_file().map_err(|gone| NotReached::new(gone.to_string()).into_status())?;
+        let result = self.attempt(way, statement).await.map_err(Error::into_status)?;
+        self.check_file()
+            .map_err(|gone| Unanswered::ConnectionLost(gone.to_string()).into_status())?;
+        Ok(result)
+    }
+
+    /// Runs a write, and says how many rows it has changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, Status> {
+        let done = self.run(Way::Write, |db| db.execute_raw(statement.clone())).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn attempt<'s, T, S>(
         &'s self,
         way: Way,
         statement: impl Fn(&'s DatabaseConnection) -> S,
@@ -182,7 +214,8 @@ impl Pools {
     ///
     /// # Errors
     ///
-    /// Those of [`run`](Self::run); [`Error::Busy`] after `patience`, if that is shorter.
+    /// [`Error::Busy`] if all connections were in use for `patience`, or for as long as a call may
+    /// wait for one.
     pub(super) async fn work<'s, T, S>(
         &'s self,
         way: Way,
@@ -195,6 +228,21 @@ impl Pools {
         let db = self.db(way);
         let _slot = self.slot(patience.min(self.times.slot())).await?;
         work(db).await.map_err(|error| self.error(way, error))
+    }
+
+    /// Whose SQL the statements have to be.
+    pub(super) fn backend(&self) -> DbBackend {
+        self.reads.get_database_backend()
+    }
+
+    /// How a call divides its time.
+    pub(super) const fn times(&self) -> Times {
+        self.times
+    }
+
+    /// Whether the users are in an SQLite file.
+    pub(super) const fn is_sqlite(&self) -> bool {
+        matches!(self.inner, Inner::Sqlite { .. })
     }
 
     const fn db(&self, way: Way) -> &DatabaseConnection {
@@ -211,7 +259,7 @@ impl Pools {
         match timeout(patience, Arc::clone(slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(Some(slot)),
             Ok(Err(_)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into()),
-            Err(_) => Err(Error::Busy(self.in_use(Way::Read))),
+            Err(_) => Err(self.busy(Way::Read)),
         }
     }
 
@@ -220,13 +268,18 @@ impl Pools {
     fn error(&self, way: Way, error: DbErr) -> Error {
         match (&self.inner, error) {
             (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
-                Error::Busy(self.in_use(way))
+                self.busy(way)
             }
             (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if Seen::of(&self.seen).full => {
                 Error::Busy(NO_ROOM.to_owned())
             }
             (_, error) => Error::Database(error),
         }
+    }
+
+    /// The error of a call that had no turn.
+    pub(super) fn busy(&self, way: Way) -> Error {
+        Error::Busy(self.in_use(way))
     }
 
     /// What to say of a pool whose connections are all in use.

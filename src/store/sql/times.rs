@@ -1,5 +1,5 @@
-//! How a call divides the time in which it has to reach a database server: first it waits for its
-//! turn, then it tries to get a connection.
+//! How a call divides the time in which it has to reach its database: first it waits for its turn,
+//! then it tries to get a connection to the server, or the lock of an SQLite file.
 
 use std::time::Duration;
 
@@ -22,6 +22,18 @@ pub(super) struct Times {
 impl Times {
     pub(super) fn of(reach: Duration) -> Self {
         Self { reach, attempt: LONGEST_ATTEMPT.min(reach / 2) }
+    }
+
+    /// How long a write to an SQLite file may wait for its turn among those of this program.
+    pub(super) fn turn(self) -> Duration {
+        self.reach / 2
+    }
+
+    /// How long it may wait then for a lock that another program holds. Both together are less than
+    /// a call may take, so that whoever waits in vain is told so, and a file that is locked is not
+    /// taken for one that is away.
+    pub(super) fn lock(self) -> Duration {
+        self.reach / 2
     }
 
     /// How long a call may wait for its slot.

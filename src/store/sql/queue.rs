@@ -1,0 +1,363 @@
+//! Calls that wait at the same moment are done together.
+//!
+//! Whoever calls puts its work into the queue. A worker takes all that waits there and does it at
+//! once; what comes meanwhile waits for the next one, and never joins work that has begun: a read
+//! sees every write that was acknowledged before it came. Nobody waits for company. The first to
+//! come is begun with at once, and the busier the database, the more goes along.
+
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::timeout};
+use tonic::Status;
+
+/// How many works are done together at the most.
+pub(super) const BATCH: usize = 64;
+
+/// How one kind of work is done.
+pub(super) trait Batch: Send + Sync + 'static {
+    /// What a call brings.
+    type Work: Send + 'static;
+    /// What it gets.
+    type Answer: Send + 'static;
+
+    /// Does at least one work and at most [`BATCH`], and answers each in the same order.
+    fn run(
+        &self,
+        works: Vec<Self::Work>,
+    ) -> impl Future<Output = Vec<Result<Self::Answer, Status>>> + Send;
+
+    /// What a call gets whose work was not begun with in time.
+    fn busy(&self) -> Status;
+}
+
+/// How a queue is worked off.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// How many workers there may be.
+    pub(super) workers: usize,
+    /// After how long a worker does not count any more, so that nobody waits behind what is slow;
+    /// `None` where the next one could only wait for the same.
+    pub(super) slow: Option<Duration>,
+    /// How long work may wait until it is begun with.
+    pub(super) patience: Duration,
+}
+
+/// The queue of one kind of work. Clones share it.
+pub(super) struct Queue<B: Batch>(Arc<Shared<B>>);
+
+impl<B: Batch> Clone for Queue<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct Shared<B: Batch> {
+    batch: B,
+    rules: Rules,
+    state: Mutex<State<B>>,
+}
+
+struct State<B: Batch> {
+    waiting: VecDeque<Waiting<B>>,
+    workers: usize,
+    next_ticket: u64,
+}
+
+struct Waiting<B: Batch> {
+    ticket: u64,
+    work: B::Work,
+    answer: Answer<B>,
+}
+
+type Answer<B> = oneshot::Sender<Result<<B as Batch>::Answer, Status>>;
+
+impl<B: Batch> Queue<B> {
+    pub(super) fn new(batch: B, rules: Rules) -> Self {
+        let state = State { waiting: VecDeque::new(), workers: 0, next_ticket: 0 };
+        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state) }))
+    }
+
+    /// Has the work done, in a task of its own: a caller that goes away takes back its own work
+    /// alone, and only if that was not begun with.
+    pub(super) async fn call(&self, work: B::Work) -> Result<B::Answer, Status> {
+        let (answer, mut answered) = oneshot::channel();
+        let ticket = self.enter(work, answer);
+        let answer = match timeout(self.0.rules.patience, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) if self.withdraw(ticket) => return Err(self.0.batch.busy()),
+            Err(_) => answered.await,
+        };
+        answer.unwrap_or_else(|_| Err(Status::internal("the work was broken off by a fault")))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<B>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, work: B::Work, answer: Answer<B>) -> u64 {
+        let mut state = self.state();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(Waiting { ticket, work, answer });
+        if state.workers < self.0.rules.workers {
+            state.workers += 1;
+            drop(state);
+            tokio::spawn(self.clone().work());
+        }
+        ticket
+    }
+
+    /// Takes work back; whether it was still there.
+    fn withdraw(&self, ticket: u64) -> bool {
+        let mut state = self.state();
+        let place = state.waiting.iter().position(|waiting| waiting.ticket == ticket);
+        place.is_some_and(|place| state.waiting.remove(place).is_some())
+    }
+
+    /// A worker, for whom a place was counted.
+    async fn work(self) {
+        // Not before it runs: a runtime that ends drops what would be started in its place.
+        let place = Place(self.clone());
+        loop {
+            let (works, answers) = self.take();
+            if works.is_empty() {
+                return;
+            }
+            let mut work = pin!(self.0.batch.run(works));
+            let results = match self.0.rules.slow {
+                None => work.await,
+                Some(slow) => match timeout(slow, &mut work).await {
+                    Ok(results) => results,
+                    Err(_) => {
+                        drop(place);
+                        return tell(answers, work.await);
+                    }
+                },
+            };
+            tell(answers, results);
+        }
+    }
+
+    /// All that waits and that somebody still wants to know of, with whom to tell.
+    fn take(&self) -> (Vec<B::Work>, Vec<Answer<B>>) {
+        let mut state = self.state();
+        let mut taken = (Vec::new(), Vec::new());
+        while taken.0.len() < BATCH
+            && let Some(Waiting { work, answer, .. }) = state.waiting.pop_front()
+        {
+            if !answer.is_closed() {
+                taken.0.push(work);
+                taken.1.push(answer);
+            }
+        }
+        taken
+    }
+}
+
+/// The place of a worker. Whatever becomes of that one, the place is another's if somebody waits.
+struct Place<B: Batch>(Queue<B>);
+
+impl<B: Batch> Drop for Place<B> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.waiting.is_empty() {
+            state.workers -= 1;
+        } else {
+            drop(state);
+            tokio::spawn(self.0.clone().work());
+        }
+    }
+}
+
+fn tell<T>(answers: Vec<oneshot::Sender<T>>, results: Vec<T>) {
+    for (answer, result) in answers.into_iter().zip(results) {
+        // Whoever is not there any more does not want to know.
+        let _ = answer.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::{
+        sync::{Semaphore, mpsc},
+        task::JoinHandle,
+        time::Instant,
+    };
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(4);
+
+    /// Doubles numbers, when it is let; tells what it has begun with.
+    struct Doubling {
+        begun: mpsc::UnboundedSender<Vec<i32>>,
+        gate: Arc<Semaphore>,
+        at_work: AtomicUsize,
+    }
+
+    impl Batch for Doubling {
+        type Work = i32;
+        type Answer = i32;
+
+        async fn run(&self, works: Vec<i32>) -> Vec<Result<i32, Status>> {
+            self.begun.send(works.clone()).unwrap();
+            self.at_work.fetch_add(1, Ordering::Relaxed);
+            self.gate.acquire().await.unwrap().forget();
+            self.at_work.fetch_sub(1, Ordering::Relaxed);
+            let double = |work| match work {
+                0 => Err(Status::not_found("nothing to double")),
+                work => Ok(work * 2),
+            };
+            assert!(!works.contains(&-1), "a fault");
+            works.into_iter().map(double).collect()
+        }
+
+        fn busy(&self) -> Status {
+            Status::unavailable("busy")
+        }
+    }
+
+    struct Test {
+        queue: Queue<Doubling>,
+        begun: mpsc::UnboundedReceiver<Vec<i32>>,
+        gate: Arc<Semaphore>,
+    }
+
+    impl Test {
+        fn with(workers: usize, slow: Option<Duration>) -> Self {
+            let (sender, begun) = mpsc::unbounded_channel();
+            let gate = Arc::new(Semaphore::new(0));
+            let batch =
+                Doubling { begun: sender, gate: Arc::clone(&gate), at_work: AtomicUsize::new(0) };
+            Self {
+                queue: Queue::new(batch, Rules { workers, slow, patience: PATIENCE }),
+                begun,
+                gate,
+            }
+        }
+
+        /// A call that has come into the queue.
+        async fn call(&self, work: i32) -> JoinHandle<Result<i32, Status>> {
+            let queue = self.queue.clone();
+            let call = tokio::spawn(async move { queue.call(work).await });
+            tokio::task::yield_now().await;
+            call
+        }
+
+        async fn begun(&mut self) -> Vec<i32> {
+            self.begun.recv().await.unwrap()
+        }
+
+        /// Lets so many batches end.
+        fn let_end(&self, batches: usize) {
+            self.gate.add_permits(batches);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_same_moment_is_done_together_and_never_joins_what_has_begun() {
+        let mut test = Test::with(1, None);
+        let first = test.call(1).await;
+        assert_eq!(test.begun().await, [1]);
+        let others = [test.call(2).await, test.call(0).await, test.call(3).await];
+        test.let_end(1);
+        assert_eq!(first.await.unwrap().unwrap(), 2);
+        assert_eq!(test.begun().await, [2, 0, 3]);
+        test.let_end(1);
+        let [two, zero, three] = others;
+        assert_eq!(two.await.unwrap().unwrap(), 4);
+        assert_eq!(zero.await.unwrap().unwrap_err().code(), tonic::Code::NotFound);
+        assert_eq!(three.await.unwrap().unwrap(), 6);
+        assert_eq!(test.queue.state().workers, 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_its_limit_and_the_rest_its_turn() {
+        let mut test = Test::with(1, None);
+        let mut calls = vec![test.call(1).await];
+        test.begun().await;
+        for work in 0..=BATCH {
+            calls.push(test.call(1 + i32::try_from(work).unwrap()).await);
+        }
+        test.let_end(3);
+        assert_eq!(test.begun().await.len(), BATCH);
+        assert_eq!(test.begun().await.len(), 1);
+        for call in calls {
+            assert!(call.await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_no_more_workers_than_the_rules_say() {
+        let mut test = Test::with(2, None);
+        let _calls = [test.call(1).await, test.call(2).await, test.call(3).await];
+        assert_eq!(test.begun().await, [1]);
+        assert_eq!(test.begun().await, [2]);
+        assert_eq!(test.queue.0.batch.at_work.load(Ordering::Relaxed), 2);
+        assert!(test.begun.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_has_gone_takes_its_own_work_back() {
+        let mut test = Test::with(1, None);
+        let begun = test.call(1).await;
+        test.begun().await;
+        let (gone, stays) = (test.call(2).await, test.call(3).await);
+        for call in [begun, gone] {
+            call.abort();
+            assert!(call.await.unwrap_err().is_cancelled());
+        }
+        test.let_end(2);
+        assert_eq!(test.begun().await, [3]);
+        assert_eq!(stays.await.unwrap().unwrap(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_not_begun_with_in_time_never_is() {
+        let mut test = Test::with(1, None);
+        let begun = test.call(1).await;
+        test.begun().await;
+        let waits = test.call(2).await;
+        let start = Instant::now();
+        assert_eq!(waits.await.unwrap().unwrap_err().message(), "busy");
+        assert_eq!(start.elapsed(), PATIENCE);
+        // What was begun with has the time that it takes.
+        assert!(!begun.is_finished());
+        test.let_end(1);
+        assert_eq!(begun.await.unwrap().unwrap(), 2);
+        assert!(test.begun.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_behind_what_is_slow() {
+        let mut test = Test::with(1, Some(Duration::from_millis(5)));
+        let slow = test.call(1).await;
+        test.begun().await;
+        let start = Instant::now();
+        let next = test.call(2).await;
+        assert_eq!(test.begun().await, [2]);
+        assert_eq!(start.elapsed(), Duration::from_millis(5));
+        test.let_end(2);
+        assert_eq!(slow.await.unwrap().unwrap(), 2);
+        assert_eq!(next.await.unwrap().unwrap(), 4);
+        assert_eq!(test.queue.state().workers, 0);
+    }
+
+    #[tokio::test]
+    async fn a_fault_ends_no_others_work() {
+        let mut test = Test::with(1, None);
+        let fault = test.call(-1).await;
+        test.begun().await;
+        let next = test.call(2).await;
+        test.let_end(2);
+        assert_eq!(fault.await.unwrap().unwrap_err().code(), tonic::Code::Internal);
+        assert_eq!(next.await.unwrap().unwrap(), 4);
+    }
+}
