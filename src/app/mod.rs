@@ -132,7 +132,7 @@ impl StoreConfig {
             store::Url::Remote(url) => {
                 let config =
                     store::remote::Config { url: url.clone(), tls, store_timeout: self.timeout };
-                Ok(Store::Remote(Box::new(store::remote::RemoteStore::start(config)?)))
+                Ok(Store::Remote(store::remote::RemoteStore::start(config)?))
             }
         }
     }

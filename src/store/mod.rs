@@ -168,7 +168,7 @@ pub enum Store {
     /// The bundled store.
     Sql(sql::SqlStore),
     /// A gRPC `UserStore`.
-    Remote(Box<remote::RemoteStore>),
+    Remote(remote::RemoteStore),
 }
 
 impl fmt::Debug for Store {
@@ -185,7 +185,7 @@ impl Store {
     pub fn user_store(&self) -> Arc<dyn UserStore> {
         match self {
             Self::Sql(store) => Arc::new(store.clone()),
-            Self::Remote(store) => Arc::new((**store).clone()),
+            Self::Remote(store) => Arc::new(store.clone()),
         }
     }
 

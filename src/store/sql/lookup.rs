@@ -34,6 +34,8 @@ pub(super) struct Lookup {
     statements: Vec<String>,
 }
 
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 /// The column.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Key {
@@ -69,7 +71,7 @@ impl Lookup {
     /// The query for these keys. Where it has room for more, it asks for the last one again.
     fn statement(&self, keys: &[String]) -> Statement {
         let size = keys.len().next_power_of_two();
-        let sql = self.statements.iter().nth(size.ilog2() as usize).cloned().unwrap_or_default();
+        let sql = self.statements.get(size.ilog2() as usize).cloned().unwrap_or_default();
         let filled = keys.iter().chain(keys.last().into_iter().cycle()).take(size);
         let values = filled.map(|key| key.as_str().into());
         Statement::from_sql_and_values(self.pools.backend(), sql, values)
@@ -89,10 +91,7 @@ impl Lookup {
     }
 
     /// What each of them gets.
-    fn look_up<'a>(
-        &'a self,
-        keys: &'a [String],
-    ) -> Pin<Box<dyn Future<Output = Vec<Result<User, Status>>> + Send + 'a>> {
+    fn look_up<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Vec<Result<User, Status>>> {
         Box::pin(async move {
             match self.users(keys).await {
                 Ok(users) => {
