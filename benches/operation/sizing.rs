@@ -20,7 +20,7 @@ pub async fn run(scale: Scale) -> Findings {
     for kind in [Kind::Sqlite, Kind::Postgres, Kind::MariaDb] {
         let pki = Arc::new(Pki::new());
         let database = kind.database();
-        let sidecar = sidecar::ready(&pki, &database.url, &[]);
+        let sidecar = sidecar::ready(&pki, &database.url, &[("--migrate", "")]);
         let id = sidecar.process.id();
         let work = reads(&users(&sidecar.client(), 16).await);
         let idle = settled(id).await;
