@@ -40,6 +40,7 @@ mod program;
 mod properties;
 mod reload;
 mod responses;
+mod shared_work;
 mod sqlite_file;
 mod stopping;
 mod systemd;

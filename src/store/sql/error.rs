@@ -166,10 +166,12 @@ fn is_email_address_taken(error: &DbErr) -> bool {
 /// Whether a statement failed by itself, so that the transaction in which it stands goes on without
 /// it. On SQLite.
 pub(super) fn is_of_the_statement(error: &DbErr) -> bool {
+    /// What a trigger raises may roll everything back.
+    const SQLITE_CONSTRAINT_TRIGGER: i32 = 1811;
     // The low byte is the primary code: SQLITE_CONSTRAINT.
     database_error(error)
         .and_then(|error| error.code()?.parse::<i32>().ok())
-        .is_some_and(|code| code & 0xff == 19)
+        .is_some_and(|code| code & 0xff == 19 && code != SQLITE_CONSTRAINT_TRIGGER)
 }
 
 /// Serialization failure, deadlock, lock wait over: nothing was changed, and the same call may

@@ -26,14 +26,15 @@ impl Times {
 
     /// How long a write to an SQLite file may wait for its turn among those of this program.
     pub(super) fn turn(self) -> Duration {
-        self.reach / 2
+        self.reach * 2 / 5
     }
 
     /// How long it may wait then for a lock that another program holds. Both together are less than
     /// a call may take, so that whoever waits in vain is told so, and a file that is locked is not
-    /// taken for one that is away.
+    /// taken for one that is away. It is longer than the turn: who has waited behind a write that
+    /// does not get the lock need not wait for the same again.
     pub(super) fn lock(self) -> Duration {
-        self.reach / 2
+        self.reach * 3 / 5
     }
 
     /// How long a call may wait for its slot.

@@ -1,0 +1,138 @@
+//! Calls of one moment share a query, or on SQLite a commit; each of them has an outcome of its own.
+//! `faroe-endpoint`, section 3.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    client::{Client, new_user},
+    database::Kind,
+    email_address,
+    metrics::wait_for_metrics,
+    on_every_database,
+    process::Sidecar,
+    stores::{Running, StoreKind},
+};
+
+on_every_database!(a_key_that_cannot_be_looked_up_fails_alone);
+
+/// Time for all calls to come together before the first has waited for too long.
+const OPTIONS: [&str; 2] = ["--store-timeout", "60s"];
+
+/// The answers to these calls, which wait together until `let_go` is done: `ok` or an error code.
+async fn together(
+    sidecar: &Sidecar,
+    client: &Arc<Client>,
+    calls: Vec<(&'static str, Value)>,
+    let_go: impl Future<Output = ()>,
+) -> Vec<String> {
+    let number = f64::from(u32::try_from(calls.len()).unwrap());
+    let calls: Vec<_> = calls
+        .into_iter()
+        .map(|(action, arguments)| {
+            let client = Arc::clone(client);
+            tokio::spawn(async move { client.invoke(action, arguments).await })
+        })
+        .collect();
+    wait_for_metrics(sidecar, "all wait", |metrics| metrics.in_flight_requests() == number).await;
+    let_go.await;
+    let mut outcomes = Vec::new();
+    for call in calls {
+        let answer = call.await.unwrap();
+        outcomes.push(answer["error_code"].as_str().unwrap_or("ok").to_owned());
+    }
+    outcomes
+}
+
+/// PostgreSQL's text has no NUL; the other databases look for it, and find nobody.
+async fn a_key_that_cannot_be_looked_up_fails_alone(kind: Kind) {
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(kind).start(&OPTIONS);
+    let client = Arc::new(sidecar.client());
+    let user = client.create_user(&email_address()).await;
+    let absent = if kind == Kind::Postgres { "internal_error" } else { "user_not_found" };
+    let by_id = |id: Value| ("get_user", json!({ "user_id": id }));
+    let by_address =
+        |address: Value| ("get_user_by_email_address", json!({ "email_address": address }));
+    let mut calls = Vec::new();
+    let mut due = Vec::new();
+    for number in 0..40 {
+        let (call, outcome) = match number % 4 {
+            0 => (by_id(user["id"].clone()), "ok"),
+            1 => (by_id(json!(format!("nobody {number}"))), "user_not_found"),
+            2 => (by_address(user["email_address"].clone()), "ok"),
+            _ => (by_address(json!(format!("nobody {number}"))), "user_not_found"),
+        };
+        calls.push(call);
+        due.push(outcome);
+    }
+    for at in [13, 27] {
+        calls[at] = by_id(json!("a\0b"));
+        due[at] = absent;
+    }
+    // No lock keeps a reader of SQLite waiting, so that they come together there by themselves.
+    let lock = match kind {
+        Kind::Sqlite => None,
+        Kind::Postgres => Some("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE"),
+        Kind::MariaDb => Some("LOCK TABLES users WRITE"),
+    };
+    let Some(lock) = lock else {
+        let calls = calls.into_iter().map(|(action, arguments)| {
+            let client = Arc::clone(&client);
+            tokio::spawn(async move { client.invoke(action, arguments).await })
+        });
+        for (call, due) in calls.collect::<Vec<_>>().into_iter().zip(due) {
+            let answer = call.await.unwrap();
+            assert_eq!(answer["error_code"].as_str().unwrap_or("ok"), due);
+        }
+        return;
+    };
+    let held = database.hold(lock).await;
+    assert_eq!(together(sidecar, &client, calls, async { drop(held) }).await, due);
+}
+
+/// What a trigger raises may roll everything back; the writes beside it are made all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_takes_no_other_with_it() {
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(Kind::Sqlite).start(&OPTIONS);
+    for raised in ["ABORT", "ROLLBACK"] {
+        let trigger = format!(
+            "CREATE TRIGGER refused BEFORE INSERT ON users WHEN NEW.email_address LIKE 'refused%' \
+             BEGIN SELECT RAISE({raised}, 'refused'); END"
+        );
+        database.execute(&trigger).await;
+        let client = Arc::new(sidecar.client());
+        let user = client.create_user(&email_address()).await;
+        let create = |address: String| ("create_user", new_user(&address));
+        let increment = |seen: i32| {
+            let arguments = json!({ "user_id": user["id"], "user_sessions_counter": seen });
+            ("increment_user_sessions_counter", arguments)
+        };
+        let taken = user["email_address"].as_str().unwrap();
+        let calls = vec![
+            create(email_address()),
+            create(taken.to_owned()),
+            increment(7),
+            create(format!("refused {}", email_address())),
+            create(email_address()),
+            increment(0),
+            ("delete_user", json!({ "user_id": "nobody" })),
+        ];
+        let due = [
+            "ok",
+            "email_address_already_used",
+            "user_not_found",
+            "internal_error",
+            "ok",
+            "ok",
+            "user_not_found",
+        ];
+        let before = database.number("SELECT COUNT(*) FROM users").await;
+        let held = database.hold("BEGIN IMMEDIATE").await;
+        assert_eq!(together(sidecar, &client, calls, async { drop(held) }).await, due, "{raised}");
+        assert_eq!(database.number("SELECT COUNT(*) FROM users").await, before + 2, "{raised}");
+        let now = client.get_user(&user).await;
+        assert_eq!(now["sessions_counter"], 1, "{raised}");
+        database.execute("DROP TRIGGER refused").await;
+    }
+}
