@@ -91,6 +91,20 @@ async fn a_key_that_cannot_be_looked_up_fails_alone(kind: Kind) {
     assert_eq!(together(sidecar, &client, calls, async { drop(held) }).await, due);
 }
 
+/// An absence that is not certain would sign people out for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_whom_the_database_calls_otherwise_is_not_said_to_be_absent() {
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(Kind::Postgres).start(&OPTIONS);
+    let client = sidecar.client();
+    let user = client.create_user(&email_address()).await;
+    // Such a column pads what it gives, and compares without what it has padded.
+    database.execute("ALTER TABLE users ALTER COLUMN id TYPE CHAR(40)").await;
+    let by_id = json!({ "user_id": user["id"] });
+    assert_eq!(client.error_code("get_user", by_id).await, "internal_error");
+    let line = sidecar.process.wait_for_log("who was not asked for");
+    assert!(line.contains("byte for byte"), "{line}");
+}
+
 /// What a trigger raises may roll everything back; the writes beside it are made all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_fails_takes_no_other_with_it() {

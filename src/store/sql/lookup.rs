@@ -1,6 +1,10 @@
 //! Look-ups of users by a unique column: those that wait at the same moment are one query.
 
-use std::{collections::HashMap, pin::Pin, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::Pin,
+    time::Duration,
+};
 
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, FromQueryResult as _,
@@ -84,10 +88,21 @@ impl Lookup {
         let rows = timeout(self.limit, select)
             .await
             .unwrap_or_else(|_| Err(Unanswered::DeadlinePassed.into_status()))?;
-        rows.iter()
+        let users: Vec<User> = rows
+            .iter()
             .map(|row| Row::from_query_result(row, "").map(|Row(user)| user))
             .collect::<Result<_, _>>()
-            .map_err(|error| Error::from(error).into_status())
+            .map_err(|error| Error::from(error).into_status())?;
+        // The database has found somebody under a key and calls the key otherwise: that a user is
+        // absent cannot be said then.
+        let asked: HashSet<&str> = keys.iter().map(String::as_str).collect();
+        if users.iter().any(|user| !asked.contains(self.key.of(user))) {
+            return Err(Status::internal(
+                "the database gave a user who was not asked for: the columns `id` and \
+                 `email_address` must be compared and kept byte for byte",
+            ));
+        }
+        Ok(users)
     }
 
     /// What each of them gets.
