@@ -19,6 +19,7 @@
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
 
+#[path = "../shared/bare.rs"]
 mod bare;
 mod drain;
 mod figures;

@@ -1,9 +1,11 @@
-//! The bare server that idle connections are compared with: hyper and rustls with the settings of
-//! the endpoint, and a constant answer. It is this program again, as a process of its own.
+//! The bare server that the endpoint is compared with: hyper and rustls with the same settings, and
+//! a constant answer; on demand with one call of a gRPC store for each request, by a bare tonic
+//! client. It is this program again, as a process of its own.
 
 use std::{convert::Infallible, ffi::OsString, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use faroe_sidecar::proto::{GetUserRequest, user_store_client::UserStoreClient};
 use http::{Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -20,9 +22,11 @@ use rustls::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tonic::transport::{Channel, Endpoint};
 
 /// The first argument of this program when it is to be the bare server. Certificate, key, client CA
-/// and the answer follow, as files.
+/// and the answer follow, as files; then the socket of a gRPC store and the user to ask it for, if
+/// it is to be asked.
 pub const ARGUMENT: &str = "bare-server";
 /// What it says, before its address, when it listens.
 pub const LISTENING: &str = "listening on";
@@ -30,7 +34,7 @@ pub const LISTENING: &str = "listening on";
 /// Serves until it is killed.
 pub async fn serve(files: impl Iterator<Item = OsString>) {
     let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
-    let [certificate, key, client_ca, answer] = files.as_slice() else {
+    let [certificate, key, client_ca, answer, asked @ ..] = files.as_slice() else {
         panic!("the bare server takes four files");
     };
     let mut roots = RootCertStore::empty();
@@ -48,27 +52,54 @@ pub async fn serve(files: impl Iterator<Item = OsString>) {
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     tls.ticketer = aws_lc_rs::Ticketer::new().unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let answer = Bytes::from(std::fs::read(answer).unwrap());
+    let answering = Answering {
+        answer: Bytes::from(std::fs::read(answer).unwrap()),
+        store: match asked {
+            [socket, user_id] => {
+                let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).unwrap();
+                let store = UserStoreClient::new(endpoint.connect().await.unwrap());
+                Some((store, user_id.to_str().unwrap().to_owned()))
+            }
+            _ => None,
+        },
+    };
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     eprintln!("{LISTENING} {}", listener.local_addr().unwrap());
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
-        tokio::spawn(connection(tcp, acceptor.clone(), answer.clone()));
+        tokio::spawn(connection(tcp, acceptor.clone(), answering.clone()));
     }
 }
 
-async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, answer: Bytes) {
+#[derive(Clone)]
+struct Answering {
+    answer: Bytes,
+    store: Option<(UserStoreClient<Channel>, String)>,
+}
+
+impl Answering {
+    async fn answer(self) -> Bytes {
+        if let Some((mut store, user_id)) = self.store {
+            let action_invocation_id = "a".repeat(24);
+            let reply = store.get_user(GetUserRequest { user_id, action_invocation_id }).await;
+            assert!(reply.unwrap().into_inner().user.is_some());
+        }
+        self.answer
+    }
+}
+
+async fn connection(tcp: TcpStream, acceptor: TlsAcceptor, answering: Answering) {
     let _ = tcp.set_nodelay(true);
     let Ok(stream) = acceptor.accept(tcp).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let io = TokioIo::new(stream);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer.clone();
+        let answering = answering.clone();
         async move {
             let _ = request.into_body().collect().await;
             let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
-            Ok::<_, Infallible>(response.body(Full::new(answer)).unwrap())
+            Ok::<_, Infallible>(response.body(Full::new(answering.answer().await)).unwrap())
         }
     });
     let _ = if is_http2 {
