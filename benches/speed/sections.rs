@@ -12,7 +12,7 @@ use crate::{
     stage::{Behind, Stage, USERS, Who},
     startup::{self, Startup},
     wire::Protocol,
-    work::ACTIONS,
+    work::{self, ACTIONS},
 };
 
 /// How much is measured.
@@ -55,7 +55,10 @@ async fn job(stage: &mut Stage, who: Who, action: &'static str, load: Load, user
         pacing: load.pacing.name(),
         users,
     };
-    let work = running.population.work(action);
+    let work = match who {
+        Who::Floor | Who::FloorWithGrpc => work::answered_alike(running.population.work(action)),
+        Who::Ours(_) | Who::Peer(..) => running.population.work(action),
+    };
     let measure: Measure = Box::new(move |length| {
         let (running, work) = (Arc::clone(&running), Arc::clone(&work));
         Box::pin(async move { slice::run(&running.target, load, &work, length).await })
