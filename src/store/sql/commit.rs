@@ -24,7 +24,7 @@ impl Commit {
     /// The queue of writes, each of which may wait so long until it is begun with. SQLite writes
     /// one at a time, so that there is one worker.
     pub(super) fn queue(pools: Pools, patience: Duration) -> Queue<Self> {
-        Queue::new(Self(pools), Rules { workers: 1, slow: None, patience })
+        Queue::new(Self(pools), Rules { workers: 1, slow: None, patience, lingers: false })
     }
 }
 
@@ -62,8 +62,9 @@ async fn together(db: &DatabaseConnection, statements: &[Statement]) -> Result<T
 impl Batch for Commit {
     type Work = Statement;
     type Answer = u64;
+    type Kept = ();
 
-    async fn run(&self, statements: Vec<Statement>) -> Vec<Result<u64, Status>> {
+    async fn run(&self, (): &mut (), statements: Vec<Statement>) -> Vec<Result<u64, Status>> {
         if statements.len() > 1 {
             match self.0.run(Way::Write, |db| together(db, &statements)).await {
                 Ok(Together::Committed(results)) => {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use sea_orm::{DbErr, FromQueryResult, QueryResult, entity::prelude::*};
+use sea_orm::{DbErr, IdenStatic as _, QueryResult, TryGetable, entity::prelude::*};
 
 use crate::proto::User;
 
@@ -38,34 +38,36 @@ pub(super) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// A row as the contract's message.
-pub(super) struct Row(pub(super) User);
+/// A row of [`Entity::find`] as the contract's message.
+pub(super) fn user(row: &QueryResult) -> Result<User, DbErr> {
+    // By place: the names would be looked up for each row.
+    Ok(User {
+        id: exact_text(row, Column::Id)?,
+        email_address: exact_text(row, Column::EmailAddress)?,
+        password_hash: value::<Vec<u8>>(row, Column::PasswordHash)?.into(),
+        password_hash_algorithm_id: value(row, Column::PasswordHashAlgorithmId)?,
+        password_salt: value::<Vec<u8>>(row, Column::PasswordSalt)?.into(),
+        disabled: value(row, Column::Disabled)?,
+        display_name: value(row, Column::DisplayName)?,
+        email_address_counter: value(row, Column::EmailAddressCounter)?,
+        password_hash_counter: value(row, Column::PasswordHashCounter)?,
+        disabled_counter: value(row, Column::DisabledCounter)?,
+        sessions_counter: value(row, Column::SessionsCounter)?,
+    })
+}
 
-impl FromQueryResult for Row {
-    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        Ok(Self(User {
-            id: exact_text(row, prefix, "id")?,
-            email_address: exact_text(row, prefix, "email_address")?,
-            password_hash: row.try_get::<Vec<u8>>(prefix, "password_hash")?.into(),
-            password_hash_algorithm_id: row.try_get(prefix, "password_hash_algorithm_id")?,
-            password_salt: row.try_get::<Vec<u8>>(prefix, "password_salt")?.into(),
-            disabled: row.try_get(prefix, "disabled")?,
-            display_name: row.try_get(prefix, "display_name")?,
-            email_address_counter: row.try_get(prefix, "email_address_counter")?,
-            password_hash_counter: row.try_get(prefix, "password_hash_counter")?,
-            disabled_counter: row.try_get(prefix, "disabled_counter")?,
-            sessions_counter: row.try_get(prefix, "sessions_counter")?,
-        }))
-    }
+/// The columns are selected in the order of the entity.
+fn value<T: TryGetable>(row: &QueryResult, column: Column) -> Result<T, DbErr> {
+    row.try_get_by_index(column as usize)
 }
 
 /// Text that is compared byte for byte. On MySQL and MariaDB such a column is VARBINARY (no
 /// collation that both have leaves case and trailing spaces alone), and arrives as bytes.
-fn exact_text(row: &QueryResult, prefix: &str, column: &str) -> Result<String, DbErr> {
+fn exact_text(row: &QueryResult, column: Column) -> Result<String, DbErr> {
     if row.try_as_mysql_row().is_none() {
-        return row.try_get(prefix, column);
+        return value(row, column);
     }
-    let bytes: Vec<u8> = row.try_get(prefix, column)?;
     // The error would quote the bytes.
-    String::from_utf8(bytes).map_err(|_| DbErr::Type(format!("column `{column}` is not UTF-8")))
+    String::from_utf8(value(row, column)?)
+        .map_err(|_| DbErr::Type(format!("column `{}` is not UTF-8", column.as_str())))
 }

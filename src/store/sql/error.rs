@@ -54,6 +54,20 @@ impl Error {
     }
 }
 
+/// The error of a statement on a connection that was had.
+pub(super) fn query_error(error: sqlx::Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+/// The error of a pool that gave no connection, as SeaORM has it.
+pub(super) fn acquire_error(error: sqlx::Error) -> DbErr {
+    match error {
+        sqlx::Error::PoolTimedOut => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+        sqlx::Error::PoolClosed => DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed),
+        error => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+    }
+}
+
 /// The status for a statement that failed.
 fn status(error: &DbErr) -> Status {
     match error {
@@ -205,7 +219,7 @@ pub(super) fn is_full(error: &sqlx::Error) -> bool {
 }
 
 /// The connection was lost after the statement was sent: whether it took effect is not known.
-fn is_lost(error: &DbErr) -> bool {
+pub(super) fn is_lost(error: &DbErr) -> bool {
     matches!(sqlx_error(error), Some(sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed))
 }
 

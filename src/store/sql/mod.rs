@@ -10,6 +10,7 @@ mod entity;
 mod error;
 mod file;
 mod follow;
+mod held;
 mod lookup;
 mod migration;
 mod pools;
@@ -185,6 +186,8 @@ impl SqlStore {
     /// Closes all connections after the statements that they are running, or after `timeout` as
     /// they are.
     pub async fn close(&self, timeout: Duration) {
+        self.by_id.close();
+        self.by_email_address.close();
         // What is not closed by then is closed by the end of the process.
         let _ = tokio::time::timeout(timeout, self.pools.close()).await;
     }

@@ -11,7 +11,7 @@ use sea_orm::{
     SqlxPostgresConnector, SqlxSqliteConnector, Statement,
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection, Database, Executor, MySql, Pool, Postgres,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Database, Executor, MySql, Pool, Postgres,
     Sqlite, pool::PoolOptions,
 };
 use tokio::{
@@ -21,8 +21,9 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    error::{Error, NO_ROOM, is_full},
+    error::{Error, NO_ROOM, acquire_error, is_full},
     file::{Displaced, File},
+    held::{Connection, Held},
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
 };
@@ -171,11 +172,52 @@ impl Pools {
     where
         S: Future<Output = Result<T, DbErr>>,
     {
+        self.on_the_file(self.attempt(way, statement)).await
+    }
+
+    /// Does what is to be done with an SQLite file only as long as it is the users'.
+    ///
+    /// # Errors
+    ///
+    /// The status of the contract for the error, or for a file that is another one.
+    pub(super) async fn on_the_file<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Status> {
         self.check_file().map_err(|gone| NotReached::new(gone.to_string()).into_status())?;
-        let result = self.attempt(way, statement).await.map_err(Error::into_status)?;
+        let result = work.await.map_err(Error::into_status)?;
         self.check_file()
             .map_err(|gone| Unanswered::ConnectionLost(gone.to_string()).into_status())?;
         Ok(result)
+    }
+
+    /// A connection for reads, which is not given back before it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] if all were in use for as long as a call may wait for one; that of the last
+    /// attempt if none could be made.
+    pub(super) async fn hold(&self) -> Result<Held, Error> {
+        let start = Instant::now();
+        let slot = self.slot(self.times.slot()).await?;
+        let attempts = if slot.is_some() { self.times.attempts(start.elapsed()) } else { 1 };
+        for _ in 1..attempts {
+            match self.acquire().await {
+                Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {}
+                result => return Ok(Held::new(result?, slot)),
+            }
+        }
+        let connection = self.acquire().await.map_err(|error| self.error(Way::Read, error))?;
+        Ok(Held::new(connection, slot))
+    }
+
+    async fn acquire(&self) -> Result<Connection, DbErr> {
+        match &self.inner {
+            Inner::Sqlite { reads, .. } => reads.acquire().await.map(Connection::Sqlite),
+            Inner::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
+            Inner::MySql(pool) => pool.acquire().await.map(Connection::MySql),
+        }
+        .map_err(acquire_error)
     }
 
     /// Runs a write, and says how many rows it has changed.
@@ -284,20 +326,26 @@ impl Pools {
 
     /// What to say of a pool whose connections are all in use.
     fn in_use(&self, way: Way) -> String {
-        let size = match (&self.inner, way) {
-            (Inner::Sqlite { .. }, Way::Write) => {
-                return "the connection for writes is busy: look for what keeps the file locked, \
-                        or for a slow disk"
-                    .to_owned();
-            }
+        if way == Way::Write && self.is_sqlite() {
+            return "the connection for writes is busy: look for what keeps the file locked, or for \
+                    a slow disk"
+                .to_owned();
+        }
+        format!(
+            "the pool of {} connections is busy: raise --db-max-connections, or look for \
+             statements that are slow or wait for a lock",
+            self.size(way)
+        )
+    }
+
+    /// How many connections there may be.
+    pub(super) fn size(&self, way: Way) -> u32 {
+        match (&self.inner, way) {
+            (Inner::Sqlite { writes, .. }, Way::Write) => writes.options().get_max_connections(),
             (Inner::Sqlite { reads, .. }, Way::Read) => reads.options().get_max_connections(),
             (Inner::Postgres(pool), _) => pool.options().get_max_connections(),
             (Inner::MySql(pool), _) => pool.options().get_max_connections(),
-        };
-        format!(
-            "the pool of {size} connections is busy: raise --db-max-connections, or look for \
-             statements that are slow or wait for a lock"
-        )
+        }
     }
 
     /// Whether the connections are to what the URL names; only a file can become another one.
@@ -362,6 +410,11 @@ impl Pools {
     /// The pool has what it needs.
     pub(super) fn has_room(&self) {
         Seen::of(&self.seen).full = false;
+    }
+
+    /// A connection of the pool has just worked.
+    pub(super) fn worked(&self) {
+        Seen::of(&self.seen).worked = Some(Instant::now());
     }
 
     /// Whether the pool has connections to a server that work.
@@ -437,7 +490,7 @@ where
 /// Whether a connection has nothing left to do and its server answers. One whose call was given up
 /// may still be waiting for the server, and would hold its place for as long.
 async fn is_free(
-    connection: &mut impl Connection,
+    connection: &mut impl sqlx::Connection,
     limit: Duration,
     seen: &Mutex<Seen>,
 ) -> Result<bool, sqlx::Error> {

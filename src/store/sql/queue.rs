@@ -12,11 +12,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep, timeout},
+};
 use tonic::Status;
 
 /// How many works are done together at the most.
 pub(super) const BATCH: usize = 64;
+
+/// How long a worker that has nothing to do keeps what it works with.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How one kind of work is done.
 pub(super) trait Batch: Send + Sync + 'static {
@@ -24,10 +30,13 @@ pub(super) trait Batch: Send + Sync + 'static {
     type Work: Send + 'static;
     /// What it gets.
     type Answer: Send + 'static;
+    /// What a worker keeps from one batch to the next.
+    type Kept: Default + Send + 'static;
 
     /// Does at least one work and at most [`BATCH`], and answers each in the same order.
     fn run(
         &self,
+        kept: &mut Self::Kept,
         works: Vec<Self::Work>,
     ) -> impl Future<Output = Vec<Result<Self::Answer, Status>>> + Send;
 
@@ -40,11 +49,13 @@ pub(super) trait Batch: Send + Sync + 'static {
 pub(super) struct Rules {
     /// How many workers there may be.
     pub(super) workers: usize,
-    /// After how long a worker does not count any more, so that nobody waits behind what is slow;
-    /// `None` where the next one could only wait for the same.
+    /// After how long a worker does not count any more, or up to as much later, so that nobody
+    /// waits behind what is slow; `None` where the next one could only wait for the same.
     pub(super) slow: Option<Duration>,
     /// How long work may wait until it is begun with.
     pub(super) patience: Duration,
+    /// Whether one worker that has nothing to do may keep what it works with for a moment.
+    pub(super) lingers: bool,
 }
 
 /// The queue of one kind of work. Clones share it.
@@ -60,12 +71,26 @@ struct Shared<B: Batch> {
     batch: B,
     rules: Rules,
     state: Mutex<State<B>>,
+    /// Calls the worker that has nothing to do.
+    call: Notify,
 }
 
 struct State<B: Batch> {
     waiting: VecDeque<Waiting<B>>,
-    workers: usize,
-    next_ticket: u64,
+    /// The workers that count.
+    workers: Vec<Worker>,
+    /// The worker that has nothing to do, and keeps what it works with.
+    idle: Option<u64>,
+    /// Whether somebody looks for workers that are slow.
+    is_watched: bool,
+    is_closed: bool,
+    next: u64,
+}
+
+struct Worker {
+    number: u64,
+    /// When it was given work.
+    since: Instant,
 }
 
 struct Waiting<B: Batch> {
@@ -76,10 +101,28 @@ struct Waiting<B: Batch> {
 
 type Answer<B> = oneshot::Sender<Result<<B as Batch>::Answer, Status>>;
 
+impl<B: Batch> State<B> {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn leaves(&mut self, number: u64) {
+        self.workers.retain(|worker| worker.number != number);
+    }
+}
+
 impl<B: Batch> Queue<B> {
     pub(super) fn new(batch: B, rules: Rules) -> Self {
-        let state = State { waiting: VecDeque::new(), workers: 0, next_ticket: 0 };
-        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state) }))
+        let state = State {
+            waiting: VecDeque::new(),
+            workers: Vec::new(),
+            idle: None,
+            is_watched: false,
+            is_closed: false,
+            next: 0,
+        };
+        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state), call: Notify::new() }))
     }
 
     /// Has the work done, in a task of its own: a caller that goes away takes back its own work
@@ -95,21 +138,42 @@ impl<B: Batch> Queue<B> {
         answer.unwrap_or_else(|_| Err(Status::internal("the work was broken off by a fault")))
     }
 
+    /// From now on nobody keeps anything who has nothing to do.
+    pub(super) fn close(&self) {
+        self.state().is_closed = true;
+        self.0.call.notify_one();
+    }
+
     fn state(&self) -> MutexGuard<'_, State<B>> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, work: B::Work, answer: Answer<B>) -> u64 {
         let mut state = self.state();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
+        let ticket = state.next();
         state.waiting.push_back(Waiting { ticket, work, answer });
-        if state.workers < self.0.rules.workers {
-            state.workers += 1;
-            drop(state);
-            tokio::spawn(self.clone().work());
-        }
+        self.find_worker(&mut state);
         ticket
+    }
+
+    /// Gives what waits to a worker, if there may be another one.
+    fn find_worker(&self, state: &mut State<B>) {
+        if state.workers.len() >= self.0.rules.workers {
+            return;
+        }
+        let idle = state.idle.take();
+        let number = idle.unwrap_or_else(|| state.next());
+        state.workers.push(Worker { number, since: Instant::now() });
+        match idle {
+            Some(_) => self.0.call.notify_one(),
+            None => drop(tokio::spawn(self.clone().work(number))),
+        }
+        if let Some(slow) = self.0.rules.slow
+            && !state.is_watched
+        {
+            state.is_watched = true;
+            tokio::spawn(self.clone().watch(slow));
+        }
     }
 
     /// Takes work back; whether it was still there.
@@ -119,65 +183,115 @@ impl<B: Batch> Queue<B> {
         place.is_some_and(|place| state.waiting.remove(place).is_some())
     }
 
-    /// A worker, for whom a place was counted.
-    async fn work(self) {
+    /// A worker, who counts from the beginning.
+    async fn work(self, number: u64) {
         // Not before it runs: a runtime that ends drops what would be started in its place.
-        let place = Place(self.clone());
+        let _place = Place { queue: self.clone(), number };
+        let mut kept = B::Kept::default();
         loop {
-            let (works, answers) = self.take();
-            if works.is_empty() {
-                return;
-            }
-            let mut work = pin!(self.0.batch.run(works));
-            let results = match self.0.rules.slow {
-                None => work.await,
-                Some(slow) => match timeout(slow, &mut work).await {
-                    Ok(results) => results,
-                    Err(_) => {
-                        drop(place);
-                        return tell(answers, work.await);
-                    }
-                },
+            let (works, answers) = match self.take(number) {
+                Next::Works(works, answers) => (works, answers),
+                Next::Nothing if self.is_called(number).await => continue,
+                Next::Nothing | Next::Leave => return,
             };
-            tell(answers, results);
+            let results = self.0.batch.run(&mut kept, works).await;
+            for (answer, result) in answers.into_iter().zip(results) {
+                // Whoever is not there any more does not want to know.
+                let _ = answer.send(result);
+            }
         }
     }
 
     /// All that waits and that somebody still wants to know of, with whom to tell.
-    fn take(&self) -> (Vec<B::Work>, Vec<Answer<B>>) {
+    fn take(&self, number: u64) -> Next<B> {
         let mut state = self.state();
-        let mut taken = (Vec::new(), Vec::new());
-        while taken.0.len() < BATCH
-            && let Some(Waiting { work, answer, .. }) = state.waiting.pop_front()
+        let State { waiting, workers, .. } = &mut *state;
+        // Whoever was slow was replaced.
+        let Some(worker) = workers.iter_mut().find(|worker| worker.number == number) else {
+            return Next::Leave;
+        };
+        let (mut works, mut answers) = (Vec::new(), Vec::new());
+        while works.len() < BATCH
+            && let Some(Waiting { work, answer, .. }) = waiting.pop_front()
         {
             if !answer.is_closed() {
-                taken.0.push(work);
-                taken.1.push(answer);
+                works.push(work);
+                answers.push(answer);
             }
         }
-        taken
+        if !works.is_empty() {
+            worker.since = Instant::now();
+            return Next::Works(works, answers);
+        }
+        state.leaves(number);
+        if self.0.rules.lingers && !state.is_closed && state.idle.is_none() {
+            state.idle = Some(number);
+            return Next::Nothing;
+        }
+        Next::Leave
     }
+
+    /// Waits for a moment; whether there is something to do again for the worker that is idle.
+    async fn is_called(&self, number: u64) -> bool {
+        let mut waited = pin!(sleep(LINGER));
+        loop {
+            let called = self.0.call.notified();
+            let is_over = tokio::select! {
+                () = called => self.state().is_closed,
+                () = &mut waited => true,
+            };
+            let mut state = self.state();
+            if state.idle != Some(number) {
+                return true;
+            }
+            if is_over {
+                state.idle = None;
+                return false;
+            }
+        }
+    }
+
+    /// Looks for workers that are slow, as long as there are any at work.
+    async fn watch(self, slow: Duration) {
+        loop {
+            sleep(slow).await;
+            let mut state = self.state();
+            state.workers.retain(|worker| worker.since.elapsed() < slow);
+            if !state.waiting.is_empty() {
+                self.find_worker(&mut state);
+            }
+            if state.workers.is_empty() {
+                state.is_watched = false;
+                return;
+            }
+        }
+    }
+}
+
+/// What a worker does next.
+enum Next<B: Batch> {
+    Works(Vec<B::Work>, Vec<Answer<B>>),
+    /// There is nothing to do, and it may wait for a moment.
+    Nothing,
+    Leave,
 }
 
 /// The place of a worker. Whatever becomes of that one, the place is another's if somebody waits.
-struct Place<B: Batch>(Queue<B>);
+struct Place<B: Batch> {
+    queue: Queue<B>,
+    number: u64,
+}
 
 impl<B: Batch> Drop for Place<B> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        if state.waiting.is_empty() {
-            state.workers -= 1;
-        } else {
-            drop(state);
-            tokio::spawn(self.0.clone().work());
+        let mut state = self.queue.state();
+        state.leaves(self.number);
+        if state.idle == Some(self.number) {
+            state.idle = None;
         }
-    }
-}
-
-fn tell<T>(answers: Vec<oneshot::Sender<T>>, results: Vec<T>) {
-    for (answer, result) in answers.into_iter().zip(results) {
-        // Whoever is not there any more does not want to know.
-        let _ = answer.send(result);
+        if !state.waiting.is_empty() {
+            self.queue.find_worker(&mut state);
+        }
     }
 }
 
@@ -197,7 +311,7 @@ mod tests {
 
     /// Doubles numbers, when it is let; tells what it has begun with.
     struct Doubling {
-        begun: mpsc::UnboundedSender<Vec<i32>>,
+        begun: mpsc::UnboundedSender<(Vec<i32>, usize)>,
         gate: Arc<Semaphore>,
         at_work: AtomicUsize,
     }
@@ -205,9 +319,12 @@ mod tests {
     impl Batch for Doubling {
         type Work = i32;
         type Answer = i32;
+        /// How many batches a worker has done.
+        type Kept = usize;
 
-        async fn run(&self, works: Vec<i32>) -> Vec<Result<i32, Status>> {
-            self.begun.send(works.clone()).unwrap();
+        async fn run(&self, kept: &mut usize, works: Vec<i32>) -> Vec<Result<i32, Status>> {
+            *kept += 1;
+            self.begun.send((works.clone(), *kept)).unwrap();
             self.at_work.fetch_add(1, Ordering::Relaxed);
             self.gate.acquire().await.unwrap().forget();
             self.at_work.fetch_sub(1, Ordering::Relaxed);
@@ -226,18 +343,22 @@ mod tests {
 
     struct Test {
         queue: Queue<Doubling>,
-        begun: mpsc::UnboundedReceiver<Vec<i32>>,
+        begun: mpsc::UnboundedReceiver<(Vec<i32>, usize)>,
         gate: Arc<Semaphore>,
     }
 
     impl Test {
         fn with(workers: usize, slow: Option<Duration>) -> Self {
+            Self::by(Rules { workers, slow, patience: PATIENCE, lingers: false })
+        }
+
+        fn by(rules: Rules) -> Self {
             let (sender, begun) = mpsc::unbounded_channel();
             let gate = Arc::new(Semaphore::new(0));
             let batch =
                 Doubling { begun: sender, gate: Arc::clone(&gate), at_work: AtomicUsize::new(0) };
             Self {
-                queue: Queue::new(batch, Rules { workers, slow, patience: PATIENCE }),
+                queue: Queue::new(batch, rules),
                 begun,
                 gate,
             }
@@ -252,7 +373,7 @@ mod tests {
         }
 
         async fn begun(&mut self) -> Vec<i32> {
-            self.begun.recv().await.unwrap()
+            self.begun.recv().await.unwrap().0
         }
 
         /// Lets so many batches end.
@@ -275,7 +396,7 @@ mod tests {
         assert_eq!(two.await.unwrap().unwrap(), 4);
         assert_eq!(zero.await.unwrap().unwrap_err().code(), tonic::Code::NotFound);
         assert_eq!(three.await.unwrap().unwrap(), 6);
-        assert_eq!(test.queue.state().workers, 0);
+        assert!(test.queue.state().workers.is_empty());
     }
 
     #[tokio::test]
@@ -347,7 +468,7 @@ mod tests {
         test.let_end(2);
         assert_eq!(slow.await.unwrap().unwrap(), 2);
         assert_eq!(next.await.unwrap().unwrap(), 4);
-        assert_eq!(test.queue.state().workers, 0);
+        assert!(test.queue.state().workers.is_empty());
     }
 
     #[tokio::test]
@@ -359,5 +480,38 @@ mod tests {
         test.let_end(2);
         assert_eq!(fault.await.unwrap().unwrap_err().code(), tonic::Code::Internal);
         assert_eq!(next.await.unwrap().unwrap(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_keeps_what_it_works_with_for_a_moment() {
+        let rules = Rules { workers: 2, slow: None, patience: PATIENCE, lingers: true };
+        let mut test = Test::by(rules);
+        test.let_end(9);
+        for turn in 1..=3 {
+            assert!(test.call(1).await.await.unwrap().is_ok());
+            assert_eq!(test.begun.recv().await.unwrap(), (vec![1], turn));
+            tokio::time::sleep(LINGER / 2).await;
+        }
+        tokio::time::sleep(LINGER).await;
+        assert_eq!(test.queue.state().idle, None);
+        assert!(test.call(1).await.await.unwrap().is_ok());
+        assert_eq!(test.begun.recv().await.unwrap(), (vec![1], 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_lingers_in_a_queue_that_is_closed() {
+        let rules = Rules { workers: 2, slow: None, patience: PATIENCE, lingers: true };
+        let test = Test::by(rules);
+        test.let_end(9);
+        assert!(test.call(1).await.await.unwrap().is_ok());
+        assert!(test.queue.state().idle.is_some());
+        let start = Instant::now();
+        test.queue.close();
+        while test.queue.state().idle.is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert!(test.call(1).await.await.unwrap().is_ok());
+        assert_eq!(test.queue.state().idle, None);
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }
