@@ -3,14 +3,14 @@
 //! One implementation for all of them. Each action is one statement, which the database makes
 //! atomic by itself; whether an email address is free is decided by a unique constraint, and
 //! whether a counter still has its value by the `WHERE` of the update. What the calls of one moment
-//! can share, they share: look-ups a query (`lookup`), and writes to SQLite a commit (`commit`).
+//! can share, they share: look-ups a query or a transaction
+//! (`lookup`), and writes to SQLite a commit (`commit`).
 
 mod commit;
 mod entity;
 mod error;
 mod file;
 mod follow;
-mod held;
 mod lookup;
 mod migration;
 mod pools;
@@ -39,7 +39,7 @@ use self::{
     commit::Commit,
     entity::{ActiveModel, Column, Entity as Users},
     error::Error,
-    lookup::{Key, Lookup},
+    lookup::{Key, Lookups},
     pools::{Pools, Way},
     queue::Queue,
 };
@@ -65,8 +65,8 @@ const CHECK_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct SqlStore {
     pools: Pools,
-    by_id: Queue<Lookup>,
-    by_email_address: Queue<Lookup>,
+    by_id: Lookups,
+    by_email_address: Lookups,
     /// On SQLite.
     commits: Option<Queue<Commit>>,
     store_timeout: Duration,
@@ -88,7 +88,7 @@ impl SqlStore {
     /// If the SQLite file cannot be created.
     pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
         let pools = Pools::open(url, config)?;
-        let lookups = |key| Lookup::queue(pools.clone(), key, config.store_timeout);
+        let lookups = |key| Lookups::new(&pools, key, config.store_timeout);
         Ok(Self {
             by_id: lookups(Key::Id),
             by_email_address: lookups(Key::EmailAddress),
@@ -296,7 +296,7 @@ impl UserStore for SqlStore {
         &self,
         request: Request<GetUserRequest>,
     ) -> Result<Response<GetUserResponse>, Status> {
-        let user = self.by_id.call(request.into_inner().user_id).await?;
+        let user = self.by_id.user(request.into_inner().user_id).await?;
         Ok(Response::new(GetUserResponse { user: Some(user) }))
     }
 
@@ -304,7 +304,7 @@ impl UserStore for SqlStore {
         &self,
         request: Request<GetUserByEmailAddressRequest>,
     ) -> Result<Response<GetUserByEmailAddressResponse>, Status> {
-        let user = self.by_email_address.call(request.into_inner().email_address).await?;
+        let user = self.by_email_address.user(request.into_inner().email_address).await?;
         Ok(Response::new(GetUserByEmailAddressResponse { user: Some(user) }))
     }
 

@@ -23,7 +23,7 @@ use tonic::Status;
 use super::{
     error::{Error, NO_ROOM, acquire_error, is_full},
     file::{Displaced, File},
-    held::{Connection, Held},
+    lookup::{Connection, Held, Readers},
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
 };
@@ -79,7 +79,7 @@ const AT_WORK: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 enum Inner {
-    Sqlite { file: File, reads: Pool<Sqlite>, writes: Pool<Sqlite> },
+    Sqlite { file: File, readers: Readers, reads: Pool<Sqlite>, writes: Pool<Sqlite> },
     Postgres(Pool<Postgres>),
     MySql(Pool<MySql>),
 }
@@ -113,12 +113,15 @@ impl Pools {
                         })
                         .connect_lazy_with(sqlite_options(path, times.lock()))
                 };
-                let reads = pool(config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS));
+                let size = config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS);
+                let readers = Readers::new(path, size, times.lock());
+                // Of the schema, now and then.
+                let reads = pool(1);
                 let writes = pool(1);
                 (
                     SqlxSqliteConnector::from_sqlx_sqlite_pool(reads.clone()),
                     SqlxSqliteConnector::from_sqlx_sqlite_pool(writes.clone()),
-                    Inner::Sqlite { file, reads, writes },
+                    Inner::Sqlite { file, readers, reads, writes },
                 )
             }
             Url::Postgres(options, _) => {
@@ -172,26 +175,27 @@ impl Pools {
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        self.on_the_file(self.attempt(way, statement)).await
+        let result = async { self.attempt(way, statement).await.map_err(Error::into_status) };
+        self.on_the_file(result).await
     }
 
     /// Does what is to be done with an SQLite file only as long as it is the users'.
     ///
     /// # Errors
     ///
-    /// The status of the contract for the error, or for a file that is another one.
+    /// That of the work, or that of a file that is another one.
     pub(super) async fn on_the_file<T>(
         &self,
-        work: impl Future<Output = Result<T, Error>>,
+        work: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Status> {
         self.check_file().map_err(|gone| NotReached::new(gone.to_string()).into_status())?;
-        let result = work.await.map_err(Error::into_status)?;
+        let result = work.await?;
         self.check_file()
             .map_err(|gone| Unanswered::ConnectionLost(gone.to_string()).into_status())?;
         Ok(result)
     }
 
-    /// A connection for reads, which is not given back before it is dropped.
+    /// A connection to a server, which is not given back before it is dropped.
     ///
     /// # Errors
     ///
@@ -200,20 +204,22 @@ impl Pools {
     pub(super) async fn hold(&self) -> Result<Held, Error> {
         let start = Instant::now();
         let slot = self.slot(self.times.slot()).await?;
-        let attempts = if slot.is_some() { self.times.attempts(start.elapsed()) } else { 1 };
-        for _ in 1..attempts {
+        let mut attempts = self.times.attempts(start.elapsed());
+        loop {
+            attempts -= 1;
             match self.acquire().await {
-                Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {}
-                result => return Ok(Held::new(result?, slot)),
+                Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if attempts > 0 => {}
+                result => {
+                    let connection = result.map_err(|error| self.error(Way::Read, error))?;
+                    return Ok(Held::new(connection, slot));
+                }
             }
         }
-        let connection = self.acquire().await.map_err(|error| self.error(Way::Read, error))?;
-        Ok(Held::new(connection, slot))
     }
 
     async fn acquire(&self) -> Result<Connection, DbErr> {
         match &self.inner {
-            Inner::Sqlite { reads, .. } => reads.acquire().await.map(Connection::Sqlite),
+            Inner::Sqlite { .. } => return Err(DbErr::Custom("a file is no server".to_owned())),
             Inner::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
             Inner::MySql(pool) => pool.acquire().await.map(Connection::MySql),
         }
@@ -334,17 +340,24 @@ impl Pools {
         format!(
             "the pool of {} connections is busy: raise --db-max-connections, or look for \
              statements that are slow or wait for a lock",
-            self.size(way)
+            self.size()
         )
     }
 
-    /// How many connections there may be.
-    pub(super) fn size(&self, way: Way) -> u32 {
-        match (&self.inner, way) {
-            (Inner::Sqlite { writes, .. }, Way::Write) => writes.options().get_max_connections(),
-            (Inner::Sqlite { reads, .. }, Way::Read) => reads.options().get_max_connections(),
-            (Inner::Postgres(pool), _) => pool.options().get_max_connections(),
-            (Inner::MySql(pool), _) => pool.options().get_max_connections(),
+    /// How many connections there may be, on SQLite for look-ups.
+    pub(super) fn size(&self) -> u32 {
+        match &self.inner {
+            Inner::Sqlite { readers, .. } => readers.size(),
+            Inner::Postgres(pool) => pool.options().get_max_connections(),
+            Inner::MySql(pool) => pool.options().get_max_connections(),
+        }
+    }
+
+    /// What looks users up in an SQLite file.
+    pub(super) const fn readers(&self) -> Option<&Readers> {
+        match &self.inner {
+            Inner::Sqlite { readers, .. } => Some(readers),
+            Inner::Postgres(_) | Inner::MySql(_) => None,
         }
     }
 
@@ -431,9 +444,12 @@ impl Pools {
             (idle, open - idle)
         }
         match &self.inner {
-            Inner::Sqlite { reads, writes, .. } => {
-                let ((idle, used), (more_idle, more_used)) = (count(reads), count(writes));
-                (idle + more_idle, used + more_used)
+            Inner::Sqlite { readers, reads, writes, .. } => {
+                [readers.connections(), count(reads), count(writes)]
+                    .into_iter()
+                    .fold((0, 0), |(idle, used), (more_idle, more_used)| {
+                        (idle + more_idle, used + more_used)
+                    })
             }
             Inner::Postgres(pool) => count(pool),
             Inner::MySql(pool) => count(pool),
@@ -445,7 +461,8 @@ impl Pools {
             slots.close();
         }
         match &self.inner {
-            Inner::Sqlite { reads, writes, .. } => {
+            Inner::Sqlite { readers, reads, writes, .. } => {
+                readers.close();
                 reads.close().await;
                 writes.close().await;
             }

@@ -357,11 +357,7 @@ mod tests {
             let gate = Arc::new(Semaphore::new(0));
             let batch =
                 Doubling { begun: sender, gate: Arc::clone(&gate), at_work: AtomicUsize::new(0) };
-            Self {
-                queue: Queue::new(batch, rules),
-                begun,
-                gate,
-            }
+            Self { queue: Queue::new(batch, rules), begun, gate }
         }
 
         /// A call that has come into the queue.

@@ -1,5 +1,5 @@
-//! Look-ups of users by a unique column: those that wait at the same moment are one query, on a
-//! connection that is kept as long as there are any.
+//! Look-ups on a server: those that wait at the same moment are one query, on a connection that is
+//! kept as long as there are any.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,39 +7,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{
-    ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QueryResult, QueryTrait as _,
-};
+use sea_orm::{DbErr, QueryResult};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::{
-    entity::{self, Column, Entity as Users},
-    error::{Error, is_lost},
-    held::Held,
-    not_found,
-    pools::{Pools, Way},
-    queue::{BATCH, Batch, Queue, Rules},
+use super::{Held, Key, not_asked_for};
+use crate::{
+    proto::User,
+    store::{
+        Unanswered,
+        sql::{
+            entity,
+            error::{Error, is_lost},
+            not_found,
+            pools::{Pools, Way},
+            queue::{BATCH, Batch},
+        },
+    },
 };
-use crate::{proto::User, store::Unanswered};
-
-/// Queries at the same moment. Few make the most of each other: what comes while they run goes
-/// along with the next.
-const WORKERS: usize = 2;
-
-/// After how long a query does not count as one of them: ten times what it takes.
-const SLOW: Duration = Duration::from_millis(5);
-
-/// How many connections a pool has at least of which one may be kept for look-ups by ID, and one
-/// for those by email address, in a moment without any.
-const ROOMY: u32 = 4;
 
 /// After how long a connection goes back, however much there is to do: its pool renews it in time.
 const RENEWAL: Duration = Duration::from_secs(60);
 
 /// Look-ups by one column.
-pub(super) struct Lookup {
+pub(in crate::store::sql) struct ServerLookup {
     pools: Pools,
     key: Key,
     limit: Duration,
@@ -49,44 +41,17 @@ pub(super) struct Lookup {
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The column.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Key {
-    Id,
-    EmailAddress,
-}
-
-impl Key {
-    fn of(self, user: &User) -> &str {
-        match self {
-            Self::Id => &user.id,
-            Self::EmailAddress => &user.email_address,
-        }
-    }
-}
-
 /// The connection of a worker, and since when it has it.
 type Kept = Option<(Held, Instant)>;
 
-impl Lookup {
-    /// The queue of such look-ups. A query may take up to `limit`.
-    pub(super) fn queue(pools: Pools, key: Key, limit: Duration) -> Queue<Self> {
-        let column = match key {
-            Key::Id => Column::Id,
-            Key::EmailAddress => Column::EmailAddress,
-        };
+impl ServerLookup {
+    /// A query may take up to `limit`.
+    pub(super) fn new(pools: Pools, key: Key, limit: Duration) -> Self {
         let statements = std::iter::successors(Some(1), |keys| Some(keys * 2))
             .take_while(|keys| *keys <= BATCH)
-            .map(|keys| Users::find().filter(column.is_in(vec![""; keys])))
-            .map(|select| AssertSqlSafe(select.build(pools.backend()).sql).into_sql_str())
+            .map(|keys| AssertSqlSafe(key.query(keys, pools.backend())).into_sql_str())
             .collect();
-        let rules = Rules {
-            workers: WORKERS,
-            slow: Some(SLOW),
-            patience: limit,
-            lingers: pools.size(Way::Read) >= ROOMY,
-        };
-        Queue::new(Self { pools, key, limit, statements }, rules)
+        Self { pools, key, limit, statements }
     }
 
     /// Asks for these keys. Where the statement has room for more, it asks for the last one again.
@@ -124,23 +89,18 @@ impl Lookup {
 
     /// The users who have one of these keys.
     async fn users(&self, kept: &mut Kept, keys: &[String]) -> Result<Vec<User>, Status> {
-        let rows = self.pools.on_the_file(self.rows(kept, keys));
-        let rows = timeout(self.limit, rows)
+        let rows = timeout(self.limit, self.rows(kept, keys))
             .await
-            .unwrap_or_else(|_| Err(Unanswered::DeadlinePassed.into_status()))?;
+            .map_err(|_| Unanswered::DeadlinePassed.into_status())?
+            .map_err(Error::into_status)?;
         let users: Vec<User> = rows
             .iter()
             .map(entity::user)
             .collect::<Result<_, _>>()
             .map_err(|error| Error::from(error).into_status())?;
-        // The database has found somebody under a key and calls the key otherwise: that a user is
-        // absent cannot be said then.
         let asked: HashSet<&str> = keys.iter().map(String::as_str).collect();
         if users.iter().any(|user| !asked.contains(self.key.of(user))) {
-            return Err(Status::internal(
-                "the database gave a user who was not asked for: the columns `id` and \
-                 `email_address` must be compared and kept byte for byte",
-            ));
+            return Err(not_asked_for());
         }
         Ok(users)
     }
@@ -158,15 +118,15 @@ impl Lookup {
                         .into_iter()
                         .map(|user| (self.key.of(&user).to_owned(), user))
                         .collect();
-                    let mut keys = keys;
                     let mut results = Vec::with_capacity(keys.len());
-                    while let Some((key, others)) = keys.split_first() {
-                        keys = others;
+                    let mut left = keys;
+                    while let Some((key, others)) = left.split_first() {
                         let user = match others.contains(key) {
                             true => users.get(key).cloned(),
                             false => users.remove(key),
                         };
                         results.push(user.ok_or_else(not_found));
+                        left = others;
                     }
                     results
                 }
@@ -184,7 +144,7 @@ impl Lookup {
     }
 }
 
-impl Batch for Lookup {
+impl Batch for ServerLookup {
     type Work = String;
     type Answer = User;
     type Kept = Kept;

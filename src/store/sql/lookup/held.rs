@@ -3,30 +3,32 @@
 
 use sea_orm::{DbErr, QueryResult};
 use sqlx::{
-    Database, Encode, Executor, IntoArguments, MySql, Postgres, SqlStr, Sqlite, Type,
-    pool::PoolConnection,
+    Database, Encode, Executor, IntoArguments, MySql, Postgres, SqlStr, Type, pool::PoolConnection,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::error::query_error;
+use crate::store::sql::error::query_error;
 
 /// A connection out of a pool, which goes back there when this is dropped.
-pub(super) struct Held {
+pub(in crate::store::sql) struct Held {
     connection: Connection,
     /// Whether it waits for the database, or may have lost it: such a one does not go back.
     is_uncertain: bool,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
-pub(super) enum Connection {
-    Sqlite(PoolConnection<Sqlite>),
+/// One of either kind.
+pub(in crate::store::sql) enum Connection {
     Postgres(PoolConnection<Postgres>),
     MySql(PoolConnection<MySql>),
 }
 
 impl Held {
     /// The connection, with the right to it.
-    pub(super) fn new(connection: Connection, slot: Option<OwnedSemaphorePermit>) -> Self {
+    pub(in crate::store::sql) fn new(
+        connection: Connection,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         Self { connection, is_uncertain: false, _slot: slot }
     }
 
@@ -42,7 +44,6 @@ impl Held {
     ) -> Result<Vec<QueryResult>, DbErr> {
         self.is_uncertain = true;
         let rows = match &mut self.connection {
-            Connection::Sqlite(connection) => fetch(connection, sql, parameters).await,
             Connection::Postgres(connection) => fetch(connection, sql, parameters).await,
             Connection::MySql(connection) => fetch(connection, sql, parameters).await,
         };
@@ -56,7 +57,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         if self.is_uncertain {
             match &mut self.connection {
-                Connection::Sqlite(connection) => connection.close_on_drop(),
                 Connection::Postgres(connection) => connection.close_on_drop(),
                 Connection::MySql(connection) => connection.close_on_drop(),
             }

@@ -1,0 +1,113 @@
+//! Look-ups of users by a unique column. Those that wait at the same moment are answered together:
+//! on a server by one query (`server`), from a file in one transaction (`file`).
+
+mod file;
+mod held;
+mod server;
+
+use std::time::Duration;
+
+use sea_orm::{ColumnTrait as _, DbBackend, EntityTrait as _, QueryFilter as _, QueryTrait as _};
+use tonic::Status;
+
+use self::{file::FileLookup, server::ServerLookup};
+pub(super) use self::{
+    file::Readers,
+    held::{Connection, Held},
+};
+use super::{
+    entity::{Column, Entity as Users},
+    pools::Pools,
+    queue::{Queue, Rules},
+};
+use crate::proto::User;
+
+/// Batches at the same moment. Few make the most of each other: what comes while they are looked up
+/// goes along with the next.
+const WORKERS: usize = 2;
+
+/// After how long a batch does not count as one of them: ten times what it takes.
+const SLOW: Duration = Duration::from_millis(5);
+
+/// How many connections a pool has at least of which one may be kept for look-ups by ID, and one
+/// for those by email address, in a moment without any.
+const ROOMY: u32 = 4;
+
+/// The column.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Key {
+    Id,
+    EmailAddress,
+}
+
+impl Key {
+    fn of(self, user: &User) -> &str {
+        match self {
+            Self::Id => &user.id,
+            Self::EmailAddress => &user.email_address,
+        }
+    }
+
+    /// The query for the users who have one of so many keys.
+    fn query(self, keys: usize, backend: DbBackend) -> String {
+        let column = match self {
+            Self::Id => Column::Id,
+            Self::EmailAddress => Column::EmailAddress,
+        };
+        Users::find().filter(column.is_in(vec![""; keys])).build(backend).sql
+    }
+}
+
+/// The look-ups by one column. Clones are the same.
+#[derive(Clone)]
+pub(super) enum Lookups {
+    File(Queue<FileLookup>),
+    Server(Queue<ServerLookup>),
+}
+
+impl Lookups {
+    /// What is looked up may take up to `limit`.
+    pub(super) fn new(pools: &Pools, key: Key, limit: Duration) -> Self {
+        let rules =
+            |lingers| Rules { workers: WORKERS, slow: Some(SLOW), patience: limit, lingers };
+        match pools.readers() {
+            Some(readers) => {
+                let lookup = FileLookup::new(pools.clone(), readers.clone(), key, limit);
+                Self::File(Queue::new(lookup, rules(false)))
+            }
+            None => {
+                let lookup = ServerLookup::new(pools.clone(), key, limit);
+                Self::Server(Queue::new(lookup, rules(pools.size() >= ROOMY)))
+            }
+        }
+    }
+
+    /// The user who has this key.
+    ///
+    /// # Errors
+    ///
+    /// `NOT_FOUND` where there is none.
+    pub(super) async fn user(&self, key: String) -> Result<User, Status> {
+        match self {
+            Self::File(queue) => queue.call(key).await,
+            Self::Server(queue) => queue.call(key).await,
+        }
+    }
+
+    /// From now on no connection is kept without need.
+    pub(super) fn close(&self) {
+        match self {
+            Self::File(queue) => queue.close(),
+            Self::Server(queue) => queue.close(),
+        }
+    }
+}
+
+/// The database has found somebody under a key and calls the key otherwise: that a user is absent
+/// cannot be said then.
+fn not_asked_for() -> Status {
+    Status::internal(
+        "the database gave a user who was not asked for: the columns `id` and `email_address` must \
+         be compared and kept byte for byte",
+    )
+}
