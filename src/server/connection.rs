@@ -112,17 +112,17 @@ impl<S: Service> Connection<S> {
                 return None;
             }
         };
-        let Some((peer, chain)) = verified_peer(&stream, &material) else {
+        let Some(shown) = verified_peer(&stream, &material) else {
             self.handshaken("failed");
             info!(%address, "the client certificate of the session is not valid now");
             return None;
         };
         let Some(slot) = newcomer.admit() else { return self.displaced() };
         self.handshaken("ok");
-        let caller = Arc::new(Caller::of(peer));
+        let caller = Arc::new(Caller::of(shown));
         // Looked at here: a stream that is borrowed in the caller would have its room there for good.
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Some((stream, Identity { caller, chain, material, http2 }, slot))
+        Some((stream, Identity { caller, material, http2 }, slot))
     }
 
     fn displaced<T>(&self) -> Option<T> {

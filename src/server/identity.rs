@@ -9,41 +9,39 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::{HandshakeKind, pki_types::CertificateDer};
+use rustls::HandshakeKind;
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::server::TlsStream;
 
-use crate::tls::{Peer, ServerMaterial};
+use crate::tls::{Peer, ServerMaterial, Shown};
 
 /// Whoever is at the other end of a connection: a peer whose certificate was verified.
 #[derive(Debug)]
 pub struct Caller {
-    peer: Peer,
+    shown: Arc<Shown>,
     /// Whether the material of the listener no longer accepts the certificate.
     refused: AtomicBool,
 }
 
 impl Caller {
-    pub(super) fn of(peer: Peer) -> Self {
-        Self { peer, refused: AtomicBool::new(false) }
+    pub(super) fn of(shown: Arc<Shown>) -> Self {
+        Self { shown, refused: AtomicBool::new(false) }
     }
 
     /// Who it is.
     pub fn peer(&self) -> &Peer {
-        &self.peer
+        &self.shown.peer
     }
 
     /// Whether its certificate is accepted still: a connection may outlive it for a moment.
     pub fn is_accepted(&self) -> bool {
-        !self.refused.load(Ordering::Acquire) && self.peer.validity().contains(SystemTime::now())
+        !self.refused.load(Ordering::Acquire) && self.peer().validity().contains(SystemTime::now())
     }
 }
 
 /// What a connection knows of its certificate.
 pub(super) struct Identity {
     pub(super) caller: Arc<Caller>,
-    /// To look at again when the material changes.
-    pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) material: watch::Receiver<Arc<ServerMaterial>>,
     /// Whether HTTP/2 was agreed on with it.
     pub(super) http2: bool,
@@ -52,13 +50,13 @@ pub(super) struct Identity {
 /// Resolves when the certificate behind a connection has ended, or is not accepted any more by the
 /// material of the time; and says which.
 pub(super) async fn certificate_ended(identity: Option<&Identity>) -> &'static str {
-    let Some(Identity { caller, chain, material, .. }) = identity else {
+    let Some(Identity { caller, material, .. }) = identity else {
         return std::future::pending().await;
     };
     let mut material = material.clone();
     let mut has_changed = false;
     loop {
-        let left = caller.peer.validity().left(SystemTime::now());
+        let left = caller.peer().validity().left(SystemTime::now());
         if left.is_zero() {
             return "has ended";
         }
@@ -68,7 +66,8 @@ pub(super) async fn certificate_ended(identity: Option<&Identity>) -> &'static s
             has_changed |= current.has_changed();
             Arc::clone(&current)
         };
-        if (has_changed || current.has_revocation_lists()) && !current.accepts(chain) {
+        if (has_changed || current.has_revocation_lists()) && !current.accepts(&caller.shown.chain)
+        {
             caller.refused.store(true, Ordering::Release);
             return "is not accepted any more";
         }
@@ -89,14 +88,10 @@ const CLOCK_STEP: Duration = Duration::from_secs(60);
 pub(super) fn verified_peer(
     stream: &TlsStream<TcpStream>,
     material: &watch::Receiver<Arc<ServerMaterial>>,
-) -> Option<(Peer, Vec<CertificateDer<'static>>)> {
+) -> Option<Arc<Shown>> {
     let has_changed = material.has_changed().unwrap_or(false);
     let current = material.borrow();
     let session = stream.get_ref().1;
-    let chain = session.peer_certificates()?;
-    let peer = Peer::from_chain(chain).ok()?;
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let is_accepted = peer.validity().contains(SystemTime::now())
-        && (!(is_resumed || has_changed) || current.accepts(chain));
-    is_accepted.then(|| (peer, chain.to_vec()))
+    current.identify(session.peer_certificates()?, !is_resumed && !has_changed)
 }

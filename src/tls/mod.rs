@@ -5,6 +5,7 @@
 
 mod peer;
 mod reload;
+mod shown;
 
 use std::{
     cmp::Reverse,
@@ -28,6 +29,7 @@ use thiserror::Error;
 pub use self::{
     peer::{Peer, PeerError, Validity},
     reload::{ClientMaterial, Material, Reloading, ServerMaterial, Term},
+    shown::Shown,
 };
 
 /// The protocols of the endpoint, the preferred one first.

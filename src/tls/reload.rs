@@ -21,8 +21,8 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{error, info};
 
 use super::{
-    ClientFiles, ServerFiles, TlsError, Validity, client_config, client_verifier, revocation_lists,
-    server_config_with, validity,
+    ClientFiles, ServerFiles, Shown, TlsError, Validity, client_config, client_verifier,
+    revocation_lists, server_config_with, shown::Verified, validity,
 };
 use crate::metrics::Metrics;
 
@@ -82,7 +82,9 @@ pub struct ServerMaterial {
     pub config: Arc<ServerConfig>,
     terms: Vec<Term>,
     verifier: Arc<dyn ClientCertVerifier>,
-    has_revocation_lists: bool,
+    /// When the revocation lists are in force, if there are any.
+    lists: Option<Validity>,
+    verified: Verified,
 }
 
 impl ServerMaterial {
@@ -98,7 +100,30 @@ impl ServerMaterial {
     /// Whether a certificate that is accepted may stop to be by the passing of time alone, other
     /// than by its own end.
     pub fn has_revocation_lists(&self) -> bool {
-        self.has_revocation_lists
+        self.lists.is_some()
+    }
+
+    /// Who shows this chain, if it is accepted now. With `is_verified` a handshake with this
+    /// material has just verified it. What this material has verified once it accepts as long as
+    /// everything that it went by is in force.
+    pub fn identify(&self, chain: &[CertificateDer<'_>], is_verified: bool) -> Option<Arc<Shown>> {
+        let now = SystemTime::now();
+        let is_in_force = |shown: &Shown| {
+            shown.peer.validity().contains(now)
+                && self.lists.is_none_or(|lists| lists.contains(now))
+        };
+        if let Some(shown) = self.verified.find(chain)
+            && is_in_force(&shown)
+        {
+            return Some(shown);
+        }
+        let shown = Arc::new(Shown::read(chain).ok()?);
+        let is_accepted =
+            shown.peer.validity().contains(now) && (is_verified || self.accepts(chain));
+        if is_accepted && is_in_force(&shown) {
+            self.verified.remember(Arc::clone(&shown));
+        }
+        is_accepted.then_some(shown)
     }
 }
 
@@ -125,12 +150,14 @@ impl Material for ServerMaterial {
                 validity: validity(&files.client_ca)?,
             },
         ];
+        let mut lists = None;
         if let Some(file) = &files.client_crl {
             let validity = revocation_lists(file)?.1;
             terms.push(Term { option: "client-crl", is_needed: true, is_shown: false, validity });
+            lists = Some(validity);
         }
-        let has_revocation_lists = files.client_crl.is_some();
-        Ok(Self { config: Arc::new(config), terms, verifier, has_revocation_lists })
+        let verified = Verified::default();
+        Ok(Self { config: Arc::new(config), terms, verifier, lists, verified })
     }
 
     fn terms(&self) -> &[Term] {
