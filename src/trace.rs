@@ -7,7 +7,7 @@
 //! Without `--otlp-endpoint` the spans are disabled where they stand, and only the trace of a
 //! caller that has one is carried along.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::Pin};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use opentelemetry::{
@@ -24,22 +24,28 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 /// The target of every span: the log leaves them out by it, and the export takes nothing else.
 pub const SPANS: &str = "span";
 
+/// The header by which a caller that has a trace hands it on. Trace Context, section 3.2.
+const TRACEPARENT: &str = "traceparent";
+
 /// In place of a path that is not the endpoint's: it may hold anything.
 const REDACTED: &str = "REDACTED";
 
 /// The span of a request, within the trace of the caller.
 #[derive(Debug)]
 pub struct ServerSpan {
-    caller: Context,
+    /// The trace of the caller, if it has one.
+    caller: Option<Context>,
     span: Span,
 }
 
 impl ServerSpan {
     /// Begins with the request. `path` is that of the endpoint.
     pub fn of<B>(request: &Request<B>, path: &str) -> Self {
-        let caller = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &Headers(request.headers()));
-        let _parent = caller.clone().attach();
+        let caller = request.headers().contains_key(TRACEPARENT).then(|| {
+            TraceContextPropagator::new()
+                .extract_with_context(&Context::new(), &Headers(request.headers()))
+        });
+        let _parent = caller.clone().map(Context::attach);
         let method = known_method(request.method());
         let route = (request.uri().path() == path).then_some(path);
         let span = info_span!(
@@ -71,8 +77,15 @@ impl ServerSpan {
 
     /// Answers the request within the span, which ends with the answer; or, where the caller has
     /// gone, with the work that it left behind.
-    pub async fn around<B>(self, answer: impl Future<Output = Response<B>>) -> Response<B> {
+    pub async fn around<B>(
+        self,
+        answer: Pin<&mut impl Future<Output = Response<B>>>,
+    ) -> Response<B> {
         let Self { caller, span } = self;
+        if caller.is_none() && span.is_disabled() {
+            return answer.await;
+        }
+        let caller = caller.unwrap_or_default();
         let response = answer.instrument(span.clone()).with_context(caller).await;
         let status = response.status();
         span.record("http.response.status_code", i64::from(status.as_u16()));

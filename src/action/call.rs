@@ -1,6 +1,6 @@
 //! A call of the store, and what comes of it: within its time, past the breaker, in its span.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::Code;
@@ -82,8 +82,8 @@ impl<I: Invocation> Call<I> {
         let written_user = invocation.written_user().map(str::to_owned);
         let span =
             spans.as_ref().map_or_else(Span::none, |spans| spans.of_call(I::ACTION.method()));
-        let call = invocation.call(&*store, Deadline(deadline)).instrument(span.clone());
-        let result = tokio::time::timeout_at(deadline, call)
+        let call = pin!(invocation.call(&*store, Deadline(deadline)));
+        let result = tokio::time::timeout_at(deadline, call.instrument(span.clone()))
             .await
             .unwrap_or_else(|_| Err(CallError::unanswered(Unanswered::DeadlinePassed)));
         let store_time = start.elapsed();

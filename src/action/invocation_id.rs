@@ -1,6 +1,6 @@
 //! The ID of one action invocation. `faroe-endpoint`, section 1.
 
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 const ALPHABET: [u8; 32] = *b"abcdefghjkmnopqrstuvwxyz23456789";
 const LENGTH: usize = 24;
@@ -18,8 +18,7 @@ impl ActionInvocationId {
     ///
     /// If the operating system gives no random bytes.
     pub(super) fn generate() -> Result<Self, getrandom::Error> {
-        let mut random = [0; LENGTH];
-        getrandom::fill(&mut random)?;
+        let random = random()?;
         Ok(Self(random.iter().map(|byte| character(*byte)).collect()))
     }
 
@@ -27,6 +26,25 @@ impl ActionInvocationId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Random bytes, of which each thread asks the system for many at once: a system call takes longer
+/// than all else that an ID needs.
+fn random() -> Result<[u8; LENGTH], getrandom::Error> {
+    /// IDs for which there are bytes.
+    const IDS: usize = 64;
+    thread_local! {
+        /// The bytes, and how many of the IDs have theirs.
+        static BYTES: RefCell<([[u8; LENGTH]; IDS], usize)> = const { RefCell::new(([[0; LENGTH]; IDS], IDS)) };
+    }
+    BYTES.with_borrow_mut(|(bytes, used)| {
+        if *used == IDS {
+            getrandom::fill(bytes.as_flattened_mut())?;
+            *used = 0;
+        }
+        *used += 1;
+        Ok(std::mem::take(&mut bytes[*used - 1]))
+    })
 }
 
 /// The character for the low 5 bits of a random byte.

@@ -6,6 +6,7 @@ mod problem;
 mod record;
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -251,7 +252,7 @@ impl Service for Endpoint {
     async fn call(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let is_head = request.method() == Method::HEAD;
         let span = ServerSpan::of(&request, &self.config.path);
-        let response = span.around(self.answer(request)).await;
+        let response = span.around(pin!(self.answer(request))).await;
         if is_head { without_body(response) } else { response }
     }
 }

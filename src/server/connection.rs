@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{HeaderValue, Request, header};
 use hyper::{
     body::Incoming,
@@ -215,17 +216,25 @@ impl<S: Service> Connection<S> {
         http2: bool,
     ) {
         let Server { config, drain, .. } = &*self.server;
-        // Whatever else there is to wait for: nobody stays whose certificate is not accepted.
-        let mut certificate = std::pin::pin!(certificate_ended(identity));
+        // Whatever else there is to wait for: nobody stays whose certificate is not accepted. It is
+        // looked at when something of it has happened, and not whenever the connection moves.
+        let mut reasons = FuturesUnordered::new();
+        reasons.push(async {
+            tokio::select! {
+                why = certificate_ended(identity) => Reason::Certificate(why),
+                end = self.end(activity, http2) => Reason::Ours(end),
+                () = drain.cutting() => Reason::Ours(End::Now),
+            }
+        });
         tokio::select! {
             result = connection.as_mut() => return self.ended(result),
-            why = &mut certificate => self.refused(why),
-            end = self.end(activity, http2) => match end {
-                End::Gracefully => {}
-                End::Now => return,
+            Some(reason) = reasons.next() => match reason {
+                Reason::Certificate(why) => self.refused(why),
+                Reason::Ours(End::Gracefully) => {}
+                Reason::Ours(End::Now) => return,
             },
-            () = drain.cutting() => return,
         }
+        drop(reasons);
         activity.leave(GOODBYE);
         connection.as_mut().finish();
         // What is in hand is finished, and there is time to say goodbye; but nobody has to wait for
@@ -250,7 +259,7 @@ impl<S: Service> Connection<S> {
         tokio::select! {
             result = connection => self.ended(result),
             _ = stays_away => {}
-            why = certificate, if is_accepted => self.refused(why),
+            why = certificate_ended(identity), if is_accepted => self.refused(why),
             () = drain.cutting() => {}
         }
     }
@@ -312,6 +321,13 @@ impl<S: Service> Connection<S> {
         }
         debug!(address = %self.address, %error, "connection ended");
     }
+}
+
+/// Why a connection is to end, other than by itself.
+enum Reason {
+    /// Its certificate is not accepted any more.
+    Certificate(&'static str),
+    Ours(End),
 }
 
 /// How this side ends a connection.
