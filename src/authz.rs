@@ -62,45 +62,73 @@ impl AllowedClient {
     fn matches(&self, peer: &Peer) -> bool {
         match self {
             Self::Any => true,
-            Self::Dns(pattern) => peer.dns_names().any(|name| {
-                let name = name.to_ascii_lowercase();
-                name_matches(pattern, &name, '.')
-            }),
-            Self::Uri(pattern) => peer.uri_names().any(|name| name_matches(pattern, name, '/')),
+            Self::Dns(pattern) => peer
+                .dns_names()
+                .any(|name| name_matches(pattern, name, '.', str::eq_ignore_ascii_case)),
+            Self::Uri(pattern) => {
+                peer.uri_names().any(|name| name_matches(pattern, name, '/', |a, b| a == b))
+            }
             Self::Spki(digest) => peer.spki_sha256() == digest,
         }
     }
 }
 
-/// A wildcard inside a certificate is a name for many, and matches nothing.
-fn name_matches(pattern: &[Part], name: &str, separator: char) -> bool {
-    let parts: Vec<_> = name.split(separator).collect();
-    !name.contains('*') && parts_match(pattern, &parts)
+/// What is left of a name, part by part: nothing after the last one.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    left: Option<&'a str>,
+    separator: char,
 }
 
-/// A part that does not fit goes back to the last `**` only, which then takes one part more: an
-/// earlier one could reach no other end. So the time is at most that of comparing every part of
-/// the pattern with every part of the name, and depth costs no stack.
-fn parts_match(pattern: &[Part], parts: &[&str]) -> bool {
-    let (mut pattern, mut parts) = (pattern, parts);
+impl<'a> Parts<'a> {
+    fn split_first(self) -> Option<(&'a str, Self)> {
+        let left = self.left?;
+        let (part, left) = match left.split_once(self.separator) {
+            Some((part, left)) => (part, Some(left)),
+            None => (left, None),
+        };
+        Some((part, Self { left, ..self }))
+    }
+}
+
+/// Whether a name, part by part, is of the pattern. A part that does not fit goes back to the last
+/// `**` only, which then takes one part more: an earlier one could reach no other end. So the time
+/// is at most that of comparing every part of the pattern with every part of the name, and depth
+/// costs no stack.
+fn name_matches(
+    mut pattern: &[Part],
+    name: &str,
+    separator: char,
+    is_same: impl Fn(&str, &str) -> bool,
+) -> bool {
+    // A wildcard inside a certificate is a name for many, and matches nothing.
+    if name.contains('*') {
+        return false;
+    }
+    let mut parts = Parts { left: Some(name), separator };
     // What follows the last `**`, in the pattern and in the name.
     let mut last_many = None;
     while let Some((part, rest)) = parts.split_first() {
         match pattern.split_first() {
-            Some((Part::Exactly(text), pattern_rest)) if text == part => pattern = pattern_rest,
+            Some((Part::Exactly(text), pattern_rest)) if is_same(text, part) => {
+                pattern = pattern_rest;
+            }
             Some((Part::One, pattern_rest)) if !part.is_empty() => pattern = pattern_rest,
             Some((Part::OneOrMore, pattern_rest)) if !part.is_empty() => {
                 last_many = Some((pattern_rest, rest));
                 pattern = pattern_rest;
             }
-            _ => match last_many {
-                Some((after, [more, rest @ ..])) if !more.is_empty() => {
-                    last_many = Some((after, rest));
-                    (pattern, parts) = (after, rest);
-                    continue;
+            _ => {
+                let Some((after, name_after)) = last_many else { return false };
+                match name_after.split_first() {
+                    Some((more, rest)) if !more.is_empty() => {
+                        last_many = Some((after, rest));
+                        (pattern, parts) = (after, rest);
+                        continue;
+                    }
+                    _ => return false,
                 }
-                _ => return false,
-            },
+            }
         }
         parts = rest;
     }

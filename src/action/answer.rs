@@ -67,5 +67,11 @@ pub(super) fn error(id: &ActionInvocationId, code: ErrorCode) -> Vec<u8> {
 /// Strings, integers and booleans in structs always serialize, so there is no error to report; an
 /// empty body would be "internal error" to the caller.
 fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
+    /// Room for a user, as users are.
+    const ROOM: usize = 640;
+    let mut json = Vec::with_capacity(ROOM);
+    match serde_json::to_writer(&mut json, value) {
+        Ok(()) => json,
+        Err(_) => Vec::new(),
+    }
 }
