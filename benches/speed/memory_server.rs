@@ -15,7 +15,10 @@ use faroe_sidecar::{
     telemetry::{Log, LogFormat, LogLevel},
     tls::{self, IdentityFiles, Reloading, ServerFiles, ServerMaterial},
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
 use tokio_stream::wrappers::UnixListenerStream;
 
 use crate::{bare::LISTENING, memory::MemoryStore, work::DELETABLE};
@@ -42,6 +45,10 @@ pub async fn serve_endpoint(mut arguments: impl Iterator<Item = OsString>) {
     let tls = Reloading::<ServerMaterial>::load(files).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let drain = Drain::default();
+    // The certificates are looked at now and then, as in the program.
+    let (_requests, requests) = watch::channel(0);
+    let served = tls.subscribe();
+    tokio::spawn(tls.follow(requests, Arc::clone(&metrics)));
     // Of whatever store: a span that nobody listens to, as in the program.
     let spans = store::Spans::of(&"unix:///memory".parse().unwrap());
     let actions = ActionServer::new(Arc::new(store)).with_store_spans(spans);
@@ -53,7 +60,7 @@ pub async fn serve_endpoint(mut arguments: impl Iterator<Item = OsString>) {
         allow: AllowList::new(vec!["dns:faroe".parse().unwrap()]),
     };
     let server = Server {
-        tls: Some(tls.subscribe()),
+        tls: Some(served),
         service: Endpoint::new(config, actions, Arc::clone(&metrics), drain.clone()),
         config: server::Config::default(),
         metrics: Some(metrics),

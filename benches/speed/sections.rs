@@ -275,8 +275,7 @@ async fn sizes(stage: &mut Stage, scale: Scale) -> Section {
     let mut jobs = Vec::new();
     for kind in Kind::ALL {
         for users in [USERS, 1_000_000, 10_000_000] {
-            // MariaDB takes many minutes to make the largest one.
-            if users > scale.many() || (users > 1_000_000 && kind == Kind::MariaDb) {
+            if users > scale.many() {
                 continue;
             }
             let who = Who::Ours(Behind::Database(kind));

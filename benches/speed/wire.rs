@@ -64,7 +64,7 @@ impl Invocation {
 
 /// A connection.
 pub enum Connection {
-    Http1(TlsStream<TcpStream>, Vec<u8>),
+    Http1(Box<TlsStream<TcpStream>>, Vec<u8>),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
 
@@ -76,7 +76,7 @@ impl Connection {
     ) -> Result<Self, Error> {
         let stream = load::connect(address, tls).await?;
         Ok(match protocol {
-            Protocol::Http1 => Self::Http1(stream, Vec::new()),
+            Protocol::Http1 => Self::Http1(Box::new(stream), Vec::new()),
             Protocol::Http2 => {
                 let io = TokioIo::new(stream);
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;

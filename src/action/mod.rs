@@ -171,8 +171,8 @@ impl ActionServer {
         E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
     {
         let invocation = Members::of_body(body)?;
-        let action =
-            Action::from_name(&invocation.string("action")?).ok_or(BadRequest::UnknownAction)?;
+        let name = invocation.text("action", "a string")?;
+        let action = Action::from_name(&name).ok_or(BadRequest::UnknownAction)?;
         let arguments = invocation.object("arguments")?;
         match action {
             Action::CreateUser => self.invoke::<CreateUserRequest, E>(&arguments, ended).await,
@@ -202,7 +202,7 @@ impl ActionServer {
         E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
     {
         let id = ActionInvocationId::generate().map_err(NotInvoked::NoRandomness)?;
-        let invocation = I::decode(arguments, id.to_string())?;
+        let invocation = I::decode(arguments, id.as_str().to_owned())?;
         let call = Call {
             id,
             invocation,

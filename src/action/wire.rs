@@ -157,11 +157,18 @@ impl<'a> Members<'a> {
             .ok_or_else(|| wrong_type(name, "an integer number from -2147483648 to 2147483647"))
     }
 
-    fn text(&self, name: &'static str, expected: &'static str) -> Result<Cow<'a, str>, BadRequest> {
+    /// The same as it stands in the body, if it has no escapes; an error says what it should be.
+    pub(super) fn text(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+    ) -> Result<Cow<'a, str>, BadRequest> {
         let value = self.required(name)?;
-        serde_json::from_str::<Text<'a>>(value.get())
-            .map(|text| text.0)
-            .map_err(|_| wrong_type(name, expected))
+        let text = match value.get().starts_with('"') {
+            true => unescaped(value.get()).ok(),
+            false => None,
+        };
+        text.map(|text| text.0).ok_or_else(|| wrong_type(name, expected))
     }
 }
 

@@ -33,6 +33,10 @@ use crate::{
     },
 };
 
+/// How much of the file a connection keeps in memory at the most, in KiB: the upper levels of the
+/// indexes of some millions of users.
+const CACHE_KIB: i32 = 4_000;
+
 /// Connections to a file for look-ups, as many as are used at the same moment. Clones share them.
 #[derive(Clone)]
 pub(in crate::store::sql) struct Readers {
@@ -104,6 +108,7 @@ impl Readers {
         let connection = Connection::open_with_flags(&self.file, flags)?;
         connection.busy_timeout(self.lock)?;
         connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         Ok(connection)
     }
 }
