@@ -15,6 +15,7 @@ mod lookup;
 mod migration;
 mod pools;
 mod queue;
+mod server_pool;
 mod times;
 mod url;
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,8 +11,8 @@ use sea_orm::{
     SqlxPostgresConnector, SqlxSqliteConnector, Statement,
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Database, Executor, MySql, Pool, Postgres,
-    Sqlite, pool::PoolOptions,
+    ConnectOptions as _, Connection as _, Database, MySql, Pool, Postgres, Sqlite,
+    pool::PoolOptions,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -24,6 +24,7 @@ use super::{
     error::{Error, NO_ROOM, acquire_error, is_full},
     file::{Displaced, File},
     lookup::{Connection, Held, Readers},
+    server_pool::{Seen, server_pool},
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
 };
@@ -57,21 +58,6 @@ pub(super) struct Pools {
     slots: Option<Arc<Semaphore>>,
     times: Times,
     seen: Arc<Mutex<Seen>>,
-}
-
-/// What was seen last of a server.
-#[derive(Debug, Default)]
-struct Seen {
-    /// When a connection of the pool worked.
-    worked: Option<Instant>,
-    /// Whether there was no room for another connection.
-    full: bool,
-}
-
-impl Seen {
-    fn of(seen: &Mutex<Self>) -> MutexGuard<'_, Self> {
-        seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// How long ago a connection may have worked that is at work now.
@@ -469,55 +455,5 @@ impl Pools {
             Inner::Postgres(pool) => pool.close().await,
             Inner::MySql(pool) => pool.close().await,
         }
-    }
-}
-
-/// A pool of so many connections to a server, each of which begins with the statement `session`.
-/// In `seen` is noted when one of them works.
-fn server_pool<DB: Database>(
-    size: u32,
-    session: String,
-    times: Times,
-    seen: &Arc<Mutex<Seen>>,
-) -> PoolOptions<DB>
-where
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
-{
-    let (acquired, released) = (Arc::clone(seen), Arc::clone(seen));
-    PoolOptions::new()
-        .max_connections(size)
-        .acquire_timeout(times.attempt)
-        .after_connect(move |connection: &mut DB::Connection, _| {
-            let session = AssertSqlSafe(session.clone());
-            Box::pin(async move { connection.execute(session).await.map(|_| ()) })
-        })
-        // With a limit of its own, which the driver's own test has not: a server that is gone
-        // without a word would cost the whole time of a call for each connection.
-        .test_before_acquire(false)
-        .before_acquire(move |connection, _| {
-            let seen = Arc::clone(&acquired);
-            Box::pin(async move { is_free(connection, times.ping(), &seen).await })
-        })
-        .after_release(move |connection, _| {
-            let seen = Arc::clone(&released);
-            Box::pin(async move { is_free(connection, times.ping(), &seen).await })
-        })
-}
-
-/// Whether a connection has nothing left to do and its server answers. One whose call was given up
-/// may still be waiting for the server, and would hold its place for as long.
-async fn is_free(
-    connection: &mut impl sqlx::Connection,
-    limit: Duration,
-    seen: &Mutex<Seen>,
-) -> Result<bool, sqlx::Error> {
-    match timeout(limit, connection.ping()).await {
-        Ok(Ok(())) => {
-            Seen::of(seen).worked = Some(Instant::now());
-            Ok(true)
-        }
-        // An error closes the connection at once, without another word to the server.
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }

@@ -13,10 +13,14 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{Notify, oneshot},
+    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 use tonic::Status;
+
+use crate::store::Unanswered;
 
 /// How many works are done together at the most.
 pub(super) const BATCH: usize = 64;
@@ -32,6 +36,9 @@ pub(super) trait Batch: Send + Sync + 'static {
     type Answer: Send + 'static;
     /// What a worker keeps from one batch to the next.
     type Kept: Default + Send + 'static;
+
+    /// Whether a batch keeps its thread waiting: its worker has one of its own then.
+    const BLOCKS: bool = false;
 
     /// Does at least one work and at most [`BATCH`], and answers each in the same order.
     fn run(
@@ -133,6 +140,8 @@ impl<B: Batch> Queue<B> {
         let answer = match timeout(self.0.rules.patience, &mut answered).await {
             Ok(answer) => answer,
             Err(_) if self.withdraw(ticket) => return Err(self.0.batch.busy()),
+            // Nothing ends what keeps a thread waiting; only its caller need not wait as long.
+            Err(_) if B::BLOCKS => return Err(Unanswered::DeadlinePassed.into_status()),
             Err(_) => answered.await,
         };
         answer.unwrap_or_else(|_| Err(Status::internal("the work was broken off by a fault")))
@@ -166,7 +175,15 @@ impl<B: Batch> Queue<B> {
         state.workers.push(Worker { number, since: Instant::now() });
         match idle {
             Some(_) => self.0.call.notify_one(),
-            None => drop(tokio::spawn(self.clone().work(number))),
+            None => {
+                let work = self.clone().work(number);
+                if B::BLOCKS {
+                    let runtime = Handle::current();
+                    spawn_blocking(move || runtime.block_on(work));
+                } else {
+                    tokio::spawn(work);
+                }
+            }
         }
         if let Some(slow) = self.0.rules.slow
             && !state.is_watched

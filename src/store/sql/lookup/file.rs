@@ -14,7 +14,6 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, ty
 use sea_orm::{DbBackend, IdenStatic as _, Iterable as _};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
     time::timeout,
 };
 use tonic::Status;
@@ -23,7 +22,7 @@ use super::{Key, not_asked_for};
 use crate::{
     proto::User,
     store::{
-        NotReached, Unanswered,
+        NotReached,
         sql::{
             entity::Column,
             not_found,
@@ -117,8 +116,7 @@ impl Readers {
 pub(in crate::store::sql) struct FileLookup {
     pools: Pools,
     readers: Readers,
-    limit: Duration,
-    query: Arc<Query>,
+    query: Query,
 }
 
 /// What is looked up.
@@ -128,12 +126,12 @@ struct Query {
 }
 
 impl FileLookup {
-    /// To look a batch up may take up to `limit`.
-    pub(super) fn new(pools: Pools, readers: Readers, key: Key, limit: Duration) -> Self {
+    pub(super) fn new(pools: Pools, readers: Readers, key: Key) -> Self {
         let sql = key.query(1, DbBackend::Sqlite);
-        Self { pools, readers, limit, query: Arc::new(Query { key, sql }) }
+        Self { pools, readers, query: Query { key, sql } }
     }
 
+    /// What each key gets. It keeps this thread waiting for the disk.
     async fn users(&self, keys: Vec<String>) -> Result<Vec<Result<User, Status>>, Status> {
         let slot = Arc::clone(&self.readers.slots).acquire_owned();
         let slot = timeout(self.pools.times().reach, slot)
@@ -141,13 +139,7 @@ impl FileLookup {
             .map_err(|_| self.busy())?
             .map_err(|_| NotReached::new("the SQLite file is closed: the program ends"))
             .map_err(NotReached::into_status)?;
-        let (readers, query) = (self.readers.clone(), Arc::clone(&self.query));
-        let reading =
-            spawn_blocking(move || readers.read(slot, |connection| query.users(connection, &keys)));
-        timeout(self.limit, reading)
-            .await
-            .map_err(|_| Unanswered::DeadlinePassed.into_status())?
-            .unwrap_or_else(|_| Err(Status::internal("the look-up was broken off by a fault")))
+        self.readers.read(slot, |connection| self.query.users(connection, &keys))
     }
 }
 
@@ -179,6 +171,8 @@ impl Batch for FileLookup {
     type Work = String;
     type Answer = User;
     type Kept = ();
+
+    const BLOCKS: bool = true;
 
     async fn run(&self, (): &mut (), keys: Vec<String>) -> Vec<Result<User, Status>> {
         let number = keys.len();

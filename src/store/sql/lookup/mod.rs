@@ -72,7 +72,7 @@ impl Lookups {
             |lingers| Rules { workers: WORKERS, slow: Some(SLOW), patience: limit, lingers };
         match pools.readers() {
             Some(readers) => {
-                let lookup = FileLookup::new(pools.clone(), readers.clone(), key, limit);
+                let lookup = FileLookup::new(pools.clone(), readers.clone(), key);
                 Self::File(Queue::new(lookup, rules(false)))
             }
             None => {
