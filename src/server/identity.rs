@@ -89,8 +89,8 @@ pub(super) fn verified_peer(
     stream: &TlsStream<TcpStream>,
     material: &watch::Receiver<Arc<ServerMaterial>>,
 ) -> Option<Arc<Shown>> {
-    let has_changed = material.has_changed().unwrap_or(false);
     let current = material.borrow();
+    let has_changed = current.has_changed();
     let session = stream.get_ref().1;
     let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     current.identify(session.peer_certificates()?, !is_resumed && !has_changed)

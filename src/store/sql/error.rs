@@ -219,7 +219,7 @@ pub(super) fn is_full(error: &sqlx::Error) -> bool {
 }
 
 /// The connection was lost after the statement was sent: whether it took effect is not known.
-pub(super) fn is_lost(error: &DbErr) -> bool {
+fn is_lost(error: &DbErr) -> bool {
     matches!(sqlx_error(error), Some(sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed))
 }
 

@@ -411,6 +411,11 @@ impl Pools {
         Seen::of(&self.seen).full = false;
     }
 
+    /// Whether a server's pool has a connection that nobody uses.
+    pub(super) fn has_spare(&self) -> bool {
+        self.slots.as_ref().is_some_and(|slots| slots.available_permits() > 0)
+    }
+
     /// A connection of the pool has just worked.
     pub(super) fn worked(&self) {
         Seen::of(&self.seen).worked = Some(Instant::now());

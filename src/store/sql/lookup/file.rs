@@ -153,14 +153,19 @@ impl Query {
         let transaction = connection.unchecked_transaction().map_err(status)?;
         let users = {
             let mut statement = connection.prepare_cached(&self.sql).map_err(status)?;
-            let user = |key: &String| {
-                let user = statement.query_row([key], user).optional().map_err(status)?;
-                match user.ok_or_else(not_found)? {
+            let mut users = Vec::with_capacity(keys.len());
+            for key in keys {
+                let found = match statement.query_row([key], user).optional() {
+                    // A lock, or the disk: the next key would only wait for the same.
+                    Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(status(error)),
+                    found => found.map_err(status),
+                };
+                users.push(found.and_then(|user| match user.ok_or_else(not_found)? {
                     user if self.key.of(&user) == key => Ok(user),
                     _ => Err(not_asked_for()),
-                }
-            };
-            keys.iter().map(user).collect()
+                }));
+            }
+            users
         };
         transaction.finish().map_err(status)?;
         Ok(users)

@@ -19,7 +19,7 @@ use crate::{
         Unanswered,
         sql::{
             entity,
-            error::{Error, is_lost},
+            error::Error,
             not_found,
             pools::{Pools, Way},
             queue::{BATCH, Batch},
@@ -68,23 +68,20 @@ impl ServerLookup {
     }
 
     /// The same on the connection that is kept, or on one out of the pool, which is kept then. One
-    /// that was kept may have been lost since: a read can be made again.
+    /// that was kept may have been lost since: a read can be made again. None is kept after an error, nor
+    /// where others may wait for it.
     async fn rows(&self, kept: &mut Kept, keys: &[String]) -> Result<Vec<QueryResult>, Error> {
         if let Some((mut held, since)) = kept.take()
             && since.elapsed() < RENEWAL
+            && let Ok(rows) = self.query(&mut held, keys).await
         {
-            match self.query(&mut held, keys).await {
-                Err(error) if is_lost(&error) => {}
-                result => {
-                    *kept = Some((held, since));
-                    return Ok(result?);
-                }
-            }
+            *kept = self.pools.has_spare().then_some((held, since));
+            return Ok(rows);
         }
         let mut held = self.pools.hold().await?;
-        let rows = self.query(&mut held, keys).await;
-        *kept = Some((held, Instant::now()));
-        Ok(rows?)
+        let rows = self.query(&mut held, keys).await?;
+        *kept = self.pools.has_spare().then(|| (held, Instant::now()));
+        Ok(rows)
     }
 
     /// The users who have one of these keys.
