@@ -78,11 +78,18 @@ impl Manager {
     /// What it is told next, if that comes in time.
     fn told_within(&self, limit: Duration) -> Option<String> {
         let mut buffer = [0; 4096];
-        self.socket.set_read_timeout(Some(limit)).unwrap();
-        match self.socket.recv(&mut buffer) {
-            Ok(length) => Some(String::from_utf8(buffer[..length].to_vec()).unwrap()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => panic!("{error}"),
+        let deadline = Instant::now() + limit;
+        loop {
+            // A limit of zero would be none.
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => return Some(String::from_utf8(buffer[..length].to_vec()).unwrap()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // The end of another test's process.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 
@@ -90,9 +97,7 @@ impl Manager {
     fn state_within(&self, limit: Duration) -> Option<String> {
         let deadline = Instant::now() + limit;
         loop {
-            // A limit of zero would be none.
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.told_within(left.max(Duration::from_millis(1))) {
+            match self.told_within(deadline.saturating_duration_since(Instant::now())) {
                 Some(told) if told.starts_with("STATUS=") => {}
                 told => return told,
             }
@@ -107,8 +112,7 @@ impl Manager {
     fn wait_for_status(&self, status: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let told = self.told_within(left.max(Duration::from_millis(1)));
+            let told = self.told_within(deadline.saturating_duration_since(Instant::now()));
             let told = told.unwrap_or_else(|| panic!("no status {status:?}"));
             if told.strip_prefix("STATUS=").is_some_and(|told| told.starts_with(status)) {
                 assert_eq!(told.lines().count(), 1, "{told}");

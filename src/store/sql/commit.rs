@@ -24,7 +24,10 @@ impl Commit {
     /// The queue of writes, each of which may wait so long until it is begun with. SQLite writes
     /// one at a time, so that there is one worker.
     pub(super) fn queue(pools: Pools, patience: Duration) -> Queue<Self> {
-        Queue::new(Self(pools), Rules { workers: 1, slow: None, patience, lingers: false })
+        Queue::new(
+            Self(pools),
+            Rules { workers: 1, slow: None, at_most: 1, patience, lingers: false },
+        )
     }
 }
 

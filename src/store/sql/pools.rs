@@ -77,6 +77,11 @@ pub(super) enum Way {
     Write,
 }
 
+/// So many as a semaphore can count.
+fn places(connections: u32) -> usize {
+    usize::try_from(connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
 impl Pools {
     pub(super) fn open(url: &Url, config: &Config) -> io::Result<Self> {
         let times = Times::of(reach_timeout(config.store_timeout));
@@ -100,7 +105,7 @@ impl Pools {
                         .connect_lazy_with(sqlite_options(path, times.lock()))
                 };
                 let size = config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS);
-                let readers = Readers::new(path, size, times.lock());
+                let readers = Readers::new(path, places(size), times.lock());
                 // Of the schema, now and then.
                 let reads = pool(1);
                 let writes = pool(1);
@@ -135,10 +140,7 @@ impl Pools {
         };
         let slots = match &inner {
             Inner::Sqlite { .. } => None,
-            Inner::Postgres(_) | Inner::MySql(_) => {
-                let size = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
-                Some(Arc::new(Semaphore::new(size.min(Semaphore::MAX_PERMITS))))
-            }
+            Inner::Postgres(_) | Inner::MySql(_) => Some(Arc::new(Semaphore::new(places(size)))),
         };
         Ok(Self { reads, writes, inner, slots, times, seen })
     }
@@ -331,11 +333,11 @@ impl Pools {
     }
 
     /// How many connections there may be, on SQLite for look-ups.
-    pub(super) fn size(&self) -> u32 {
+    pub(super) fn size(&self) -> usize {
         match &self.inner {
             Inner::Sqlite { readers, .. } => readers.size(),
-            Inner::Postgres(pool) => pool.options().get_max_connections(),
-            Inner::MySql(pool) => pool.options().get_max_connections(),
+            Inner::Postgres(pool) => places(pool.options().get_max_connections()),
+            Inner::MySql(pool) => places(pool.options().get_max_connections()),
         }
     }
 

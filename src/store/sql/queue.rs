@@ -7,14 +7,13 @@
 
 use std::{
     collections::VecDeque,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, oneshot},
+    sync::oneshot,
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
@@ -59,6 +58,8 @@ pub(super) struct Rules {
     /// After how long a worker does not count any more, or up to as much later, so that nobody
     /// waits behind what is slow; `None` where the next one could only wait for the same.
     pub(super) slow: Option<Duration>,
+    /// How many workers there may be with those that do not count any more.
+    pub(super) at_most: usize,
     /// How long work may wait until it is begun with.
     pub(super) patience: Duration,
     /// Whether one worker that has nothing to do may keep what it works with for a moment.
@@ -78,16 +79,16 @@ struct Shared<B: Batch> {
     batch: B,
     rules: Rules,
     state: Mutex<State<B>>,
-    /// Calls the worker that has nothing to do.
-    call: Notify,
 }
 
 struct State<B: Batch> {
     waiting: VecDeque<Waiting<B>>,
     /// The workers that count.
     workers: Vec<Worker>,
+    /// How many there are, with the slow ones and the idle one.
+    living: usize,
     /// The worker that has nothing to do, and keeps what it works with.
-    idle: Option<u64>,
+    idle: Option<Idle>,
     /// Whether somebody looks for workers that are slow.
     is_watched: bool,
     is_closed: bool,
@@ -98,6 +99,12 @@ struct Worker {
     number: u64,
     /// When it was given work.
     since: Instant,
+}
+
+struct Idle {
+    number: u64,
+    /// Calls it to work; without it, it leaves.
+    call: oneshot::Sender<()>,
 }
 
 struct Waiting<B: Batch> {
@@ -124,12 +131,13 @@ impl<B: Batch> Queue<B> {
         let state = State {
             waiting: VecDeque::new(),
             workers: Vec::new(),
+            living: 0,
             idle: None,
             is_watched: false,
             is_closed: false,
             next: 0,
         };
-        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state), call: Notify::new() }))
+        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state) }))
     }
 
     /// Has the work done, in a task of its own: a caller that goes away takes back its own work
@@ -149,8 +157,9 @@ impl<B: Batch> Queue<B> {
 
     /// From now on nobody keeps anything who has nothing to do.
     pub(super) fn close(&self) {
-        self.state().is_closed = true;
-        self.0.call.notify_one();
+        let mut state = self.state();
+        state.is_closed = true;
+        state.idle = None;
     }
 
     fn state(&self) -> MutexGuard<'_, State<B>> {
@@ -167,29 +176,33 @@ impl<B: Batch> Queue<B> {
 
     /// Gives what waits to a worker, if there may be another one.
     fn find_worker(&self, state: &mut State<B>) {
-        if state.workers.len() >= self.0.rules.workers {
+        let Rules { workers, slow, at_most, .. } = self.0.rules;
+        let is_full = state.idle.is_none() && state.living >= at_most;
+        if state.workers.len() >= workers || is_full {
             return;
         }
-        let idle = state.idle.take();
-        let number = idle.unwrap_or_else(|| state.next());
-        state.workers.push(Worker { number, since: Instant::now() });
-        match idle {
-            Some(_) => self.0.call.notify_one(),
-            None => {
-                let work = self.clone().work(number);
-                if B::BLOCKS {
-                    let runtime = Handle::current();
-                    spawn_blocking(move || runtime.block_on(work));
-                } else {
-                    tokio::spawn(work);
-                }
-            }
-        }
-        if let Some(slow) = self.0.rules.slow
+        if let Some(slow) = slow
             && !state.is_watched
         {
             state.is_watched = true;
             tokio::spawn(self.clone().watch(slow));
+        }
+        let since = Instant::now();
+        if let Some(Idle { number, call }) = state.idle.take() {
+            state.workers.push(Worker { number, since });
+            // One that has ended at this moment gives its place to another.
+            let _ = call.send(());
+            return;
+        }
+        let number = state.next();
+        state.workers.push(Worker { number, since });
+        state.living += 1;
+        let work = self.clone().work(number);
+        if B::BLOCKS {
+            let runtime = Handle::current();
+            spawn_blocking(move || runtime.block_on(work));
+        } else {
+            tokio::spawn(work);
         }
     }
 
@@ -208,8 +221,11 @@ impl<B: Batch> Queue<B> {
         loop {
             let (works, answers) = match self.take(number) {
                 Next::Works(works, answers) => (works, answers),
-                Next::Nothing if self.is_called(number).await => continue,
-                Next::Nothing | Next::Leave => return,
+                Next::Idle(call) => match self.is_called(number, call).await {
+                    true => continue,
+                    false => return,
+                },
+                Next::Leave => return,
             };
             let results = self.0.batch.run(&mut kept, works).await;
             for (answer, result) in answers.into_iter().zip(results) {
@@ -223,7 +239,7 @@ impl<B: Batch> Queue<B> {
     fn take(&self, number: u64) -> Next<B> {
         let mut state = self.state();
         let State { waiting, workers, .. } = &mut *state;
-        // Whoever was slow was replaced.
+        // One that was slow does not count any more: there is room for another.
         let Some(worker) = workers.iter_mut().find(|worker| worker.number == number) else {
             return Next::Leave;
         };
@@ -242,29 +258,19 @@ impl<B: Batch> Queue<B> {
         }
         state.leaves(number);
         if self.0.rules.lingers && !state.is_closed && state.idle.is_none() {
-            state.idle = Some(number);
-            return Next::Nothing;
+            let (call, called) = oneshot::channel();
+            state.idle = Some(Idle { number, call });
+            return Next::Idle(called);
         }
         Next::Leave
     }
 
-    /// Waits for a moment; whether there is something to do again for the worker that is idle.
-    async fn is_called(&self, number: u64) -> bool {
-        let mut waited = pin!(sleep(LINGER));
-        loop {
-            let called = self.0.call.notified();
-            let is_over = tokio::select! {
-                () = called => self.state().is_closed,
-                () = &mut waited => true,
-            };
-            let mut state = self.state();
-            if state.idle != Some(number) {
-                return true;
-            }
-            if is_over {
-                state.idle = None;
-                return false;
-            }
+    /// Waits for a moment; whether there may be something to do again for the worker that is idle.
+    async fn is_called(&self, number: u64, call: oneshot::Receiver<()>) -> bool {
+        match timeout(LINGER, call).await {
+            Ok(called) => called.is_ok(),
+            // It may have been called at this very moment.
+            Err(_) => self.state().idle.take_if(|idle| idle.number == number).is_none(),
         }
     }
 
@@ -288,8 +294,8 @@ impl<B: Batch> Queue<B> {
 /// What a worker does next.
 enum Next<B: Batch> {
     Works(Vec<B::Work>, Vec<Answer<B>>),
-    /// There is nothing to do, and it may wait for a moment.
-    Nothing,
+    /// There is nothing to do, and it may wait for a moment until it is called.
+    Idle(oneshot::Receiver<()>),
     Leave,
 }
 
@@ -303,9 +309,8 @@ impl<B: Batch> Drop for Place<B> {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.leaves(self.number);
-        if state.idle == Some(self.number) {
-            state.idle = None;
-        }
+        state.living -= 1;
+        let _ = state.idle.take_if(|idle| idle.number == self.number);
         if !state.waiting.is_empty() {
             self.queue.find_worker(&mut state);
         }
@@ -325,6 +330,9 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(4);
+
+    const RULES: Rules =
+        Rules { workers: 2, slow: None, at_most: 3, patience: PATIENCE, lingers: false };
 
     /// Doubles numbers, when it is let; tells what it has begun with.
     struct Doubling {
@@ -366,7 +374,7 @@ mod tests {
 
     impl Test {
         fn with(workers: usize, slow: Option<Duration>) -> Self {
-            Self::by(Rules { workers, slow, patience: PATIENCE, lingers: false })
+            Self::by(Rules { workers, slow, ..RULES })
         }
 
         fn by(rules: Rules) -> Self {
@@ -484,6 +492,25 @@ mod tests {
         assert!(test.queue.state().workers.is_empty());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_slow_do_not_become_more_and_more() {
+        let mut test = Test::by(Rules { slow: Some(Duration::from_millis(5)), ..RULES });
+        let slow = [test.call(1).await, test.call(2).await, test.call(3).await];
+        for work in 1..=3 {
+            assert_eq!(test.begun().await, [work]);
+        }
+        let next = [test.call(4).await, test.call(5).await];
+        tokio::time::sleep(PATIENCE / 2).await;
+        assert!(test.begun.try_recv().is_err());
+        // The first of them that ends makes room.
+        test.let_end(4);
+        assert_eq!(test.begun().await, [4, 5]);
+        for call in slow.into_iter().chain(next) {
+            assert!(call.await.unwrap().is_ok());
+        }
+        assert_eq!(test.queue.state().living, 0);
+    }
+
     #[tokio::test]
     async fn a_fault_ends_no_others_work() {
         let mut test = Test::with(1, None);
@@ -497,7 +524,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_keeps_what_it_works_with_for_a_moment() {
-        let rules = Rules { workers: 2, slow: None, patience: PATIENCE, lingers: true };
+        let rules = Rules { lingers: true, ..RULES };
         let mut test = Test::by(rules);
         test.let_end(9);
         for turn in 1..=3 {
@@ -506,14 +533,14 @@ mod tests {
             tokio::time::sleep(LINGER / 2).await;
         }
         tokio::time::sleep(LINGER).await;
-        assert_eq!(test.queue.state().idle, None);
+        assert!(test.queue.state().idle.is_none());
         assert!(test.call(1).await.await.unwrap().is_ok());
         assert_eq!(test.begun.recv().await.unwrap(), (vec![1], 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_lingers_in_a_queue_that_is_closed() {
-        let rules = Rules { workers: 2, slow: None, patience: PATIENCE, lingers: true };
+        let rules = Rules { lingers: true, ..RULES };
         let test = Test::by(rules);
         test.let_end(9);
         assert!(test.call(1).await.await.unwrap().is_ok());
@@ -524,7 +551,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(test.call(1).await.await.unwrap().is_ok());
-        assert_eq!(test.queue.state().idle, None);
+        assert!(test.queue.state().idle.is_none());
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

@@ -28,6 +28,7 @@ use crate::{
             not_found,
             pools::{Pools, Way},
             queue::Batch,
+            url::sqlite_filename,
         },
     },
 };
@@ -42,34 +43,32 @@ pub(in crate::store::sql) struct Readers {
     file: PathBuf,
     /// How long a look-up may wait for a lock.
     lock: Duration,
-    size: u32,
+    size: usize,
     slots: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Readers {
     /// Up to `size` connections to the file, which is opened when it is first read.
-    pub(in crate::store::sql) fn new(file: &Path, size: u32, lock: Duration) -> Self {
-        let slots = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
+    pub(in crate::store::sql) fn new(file: &Path, size: usize, lock: Duration) -> Self {
         Self {
-            file: file.to_owned(),
+            file: sqlite_filename(file),
             lock,
             size,
-            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Semaphore::new(size)),
             idle: Arc::default(),
         }
     }
 
     /// How many connections there may be.
-    pub(in crate::store::sql) const fn size(&self) -> u32 {
+    pub(in crate::store::sql) const fn size(&self) -> usize {
         self.size
     }
 
     /// How many connections are idle, and how many are in use.
     pub(in crate::store::sql) fn connections(&self) -> (usize, usize) {
         let idle = self.with_idle(|idle| idle.len());
-        let size = usize::try_from(self.size).unwrap_or(Semaphore::MAX_PERMITS);
-        (idle, size.saturating_sub(self.slots.available_permits()))
+        (idle, self.size.saturating_sub(self.slots.available_permits()))
     }
 
     /// Closes all that is idle.

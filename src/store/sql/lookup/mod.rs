@@ -31,7 +31,7 @@ const SLOW: Duration = Duration::from_millis(5);
 
 /// How many connections a pool has at least of which one may be kept for look-ups by ID, and one
 /// for those by email address, in a moment without any.
-const ROOMY: u32 = 4;
+const ROOMY: usize = 4;
 
 /// The column.
 #[derive(Debug, Clone, Copy)]
@@ -68,16 +68,33 @@ pub(super) enum Lookups {
 impl Lookups {
     /// What is looked up may take up to `limit`.
     pub(super) fn new(pools: &Pools, key: Key, limit: Duration) -> Self {
-        let rules =
-            |lingers| Rules { workers: WORKERS, slow: Some(SLOW), patience: limit, lingers };
         match pools.readers() {
             Some(readers) => {
                 let lookup = FileLookup::new(pools.clone(), readers.clone(), key);
-                Self::File(Queue::new(lookup, rules(false)))
+                Self::File(Queue::new(
+                    lookup,
+                    Rules {
+                        workers: WORKERS,
+                        slow: Some(SLOW),
+                        // Another one could only wait for a connection, on a thread of its own.
+                        at_most: readers.size(),
+                        patience: pools.times().reach,
+                        lingers: false,
+                    },
+                ))
             }
             None => {
                 let lookup = ServerLookup::new(pools.clone(), key, limit);
-                Self::Server(Queue::new(lookup, rules(pools.size() >= ROOMY)))
+                Self::Server(Queue::new(
+                    lookup,
+                    Rules {
+                        workers: WORKERS,
+                        slow: Some(SLOW),
+                        at_most: usize::MAX,
+                        patience: limit,
+                        lingers: pools.size() >= ROOMY,
+                    },
+                ))
             }
         }
     }

@@ -68,8 +68,8 @@ impl ServerLookup {
     }
 
     /// The same on the connection that is kept, or on one out of the pool, which is kept then. One
-    /// that was kept may have been lost since: a read can be made again. None is kept after an error, nor
-    /// where others may wait for it.
+    /// that was kept may have been lost since: a read can be made again. None is kept after an
+    /// error, nor where others may wait for it.
     async fn rows(&self, kept: &mut Kept, keys: &[String]) -> Result<Vec<QueryResult>, Error> {
         if let Some((mut held, since)) = kept.take()
             && since.elapsed() < RENEWAL
