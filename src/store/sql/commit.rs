@@ -5,61 +5,112 @@
 
 use std::time::Duration;
 
-use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbErr, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait as _,
+use rusqlite::{
+    Connection, ToSql, TransactionBehavior, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
 };
+use sea_orm::{Statement, Value, Values};
 use tonic::Status;
 
 use super::{
-    error::{Error, is_of_the_statement},
-    pools::{Pools, Way},
+    pools::Pools,
     queue::{Batch, Queue, Rules},
+    sqlite::{Connections, is_of_the_statement, status},
 };
+use crate::store::NotReached;
 
 /// Writes by one commit. The answer is how many rows a statement has changed.
-pub(super) struct Commit(Pools);
+pub(super) struct Commit {
+    pools: Pools,
+    writer: Connections,
+}
+
+/// What came of each write.
+type Outcomes = Vec<Result<u64, Status>>;
 
 impl Commit {
-    /// The queue of writes, each of which may wait so long until it is begun with. SQLite writes
-    /// one at a time, so that there is one worker.
-    pub(super) fn queue(pools: Pools, patience: Duration) -> Queue<Self> {
-        Queue::new(
-            Self(pools),
-            Rules { workers: 1, slow: None, at_most: 1, patience, lingers: false },
-        )
+    /// The queue of writes, of which a call may take up to `limit`; `None` where the database is no
+    /// file. SQLite writes one at a time, so that there is one worker.
+    pub(super) fn queue(pools: &Pools, limit: Duration) -> Option<Queue<Self>> {
+        let commit = Self { pools: pools.clone(), writer: pools.writer()?.clone() };
+        Some(Queue::new(
+            commit,
+            Rules {
+                workers: 1,
+                slow: None,
+                at_most: 1,
+                patience: pools.times().turn(),
+                limit,
+                lingers: false,
+            },
+        ))
+    }
+
+    /// Writes all of them. It keeps this thread waiting for the disk.
+    async fn write(&self, statements: &[Statement]) -> Result<Outcomes, Status> {
+        let slot = self.writer.slot(self.pools.times().turn()).await?.ok_or_else(|| self.busy())?;
+        self.writer.with(slot, |connection| {
+            if statements.len() > 1
+                && let Some(outcomes) = together(connection, statements)?
+            {
+                return Ok(outcomes);
+            }
+            // Each by itself then, so that it fails alone.
+            Ok(statements
+                .iter()
+                .map(|statement| execute(connection, statement).map_err(|error| status(&error)))
+                .collect())
+        })
     }
 }
 
-/// What came of writes that should be committed together.
-enum Together {
-    /// What each has got.
-    Committed(Vec<Result<u64, Error>>),
-    /// One of them did not fail by itself: nothing was changed.
-    RolledBack,
-}
-
-async fn together(db: &DatabaseConnection, statements: &[Statement]) -> Result<Together, DbErr> {
+/// Writes by one commit; `None` if one of them did not fail by itself, so that nothing was changed.
+fn together(
+    connection: &mut Connection,
+    statements: &[Statement],
+) -> rusqlite::Result<Option<Outcomes>> {
     // It is the writer's turn from the beginning, or waits for it there.
-    let options = TransactionOptions {
-        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-        ..TransactionOptions::default()
-    };
-    let transaction = db.begin_with_options(options).await?;
-    let mut results = Vec::with_capacity(statements.len());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut outcomes = Vec::with_capacity(statements.len());
     for statement in statements {
-        let result = transaction.execute_raw(statement.clone()).await;
-        match result {
+        match execute(&transaction, statement) {
             Err(error) if !is_of_the_statement(&error) => {
-                // A connection that cannot is not used again, which does the same.
-                let _ = transaction.rollback().await;
-                return Ok(Together::RolledBack);
+                // It may have been rolled back by what failed.
+                drop(transaction);
+                return Ok(None);
             }
-            result => results.push(result.map(|done| done.rows_affected()).map_err(Error::from)),
+            outcome => outcomes.push(outcome.map_err(|error| status(&error))),
         }
     }
-    transaction.commit().await?;
-    Ok(Together::Committed(results))
+    transaction.commit()?;
+    Ok(Some(outcomes))
+}
+
+fn execute(connection: &Connection, statement: &Statement) -> rusqlite::Result<u64> {
+    let values = statement.values.as_ref().map_or(&[][..], |Values(values)| values);
+    let changed = connection
+        .prepare_cached(&statement.sql)?
+        .execute(params_from_iter(values.iter().map(Parameter)))?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+}
+
+/// A value of a statement, as SQLite takes it.
+struct Parameter<'a>(&'a Value);
+
+impl ToSql for Parameter<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let value = match self.0 {
+            Value::String(Some(text)) => ValueRef::Text(text.as_bytes()),
+            Value::Bytes(Some(bytes)) => ValueRef::Blob(bytes),
+            Value::Int(Some(number)) => ValueRef::Integer((*number).into()),
+            Value::Bool(Some(truth)) => ValueRef::Integer((*truth).into()),
+            _ => {
+                let reason = "a parameter of a kind that no column has";
+                return Err(rusqlite::Error::ToSqlConversionFailure(reason.into()));
+            }
+        };
+        Ok(ToSqlOutput::Borrowed(value))
+    }
 }
 
 impl Batch for Commit {
@@ -67,28 +118,16 @@ impl Batch for Commit {
     type Answer = u64;
     type Kept = ();
 
-    async fn run(&self, (): &mut (), statements: Vec<Statement>) -> Vec<Result<u64, Status>> {
-        if statements.len() > 1 {
-            match self.0.run(Way::Write, |db| together(db, &statements)).await {
-                Ok(Together::Committed(results)) => {
-                    return results
-                        .into_iter()
-                        .map(|result| result.map_err(Error::into_status))
-                        .collect();
-                }
-                // Each by itself then, so that it fails alone.
-                Ok(Together::RolledBack) => {}
-                Err(status) => return vec![Err(status); statements.len()],
-            }
-        }
-        let mut results = Vec::with_capacity(statements.len());
-        for statement in statements {
-            results.push(self.0.execute(statement).await);
-        }
-        results
+    const BLOCKS: bool = true;
+
+    async fn run(&self, (): &mut (), statements: Vec<Statement>) -> Outcomes {
+        let outcomes = self.pools.on_the_file(self.write(&statements)).await;
+        outcomes.unwrap_or_else(|status| vec![Err(status); statements.len()])
     }
 
     fn busy(&self) -> Status {
-        self.0.busy(Way::Write).into_status()
+        let reason = "the connection for writes is busy: look for what keeps the file locked, or \
+                      for a slow disk";
+        NotReached::busy(reason.to_owned()).into_status()
     }
 }

@@ -162,9 +162,6 @@ fn is_email_address_taken(error: &DbErr) -> bool {
     if !error.is_unique_violation() {
         return false;
     }
-    if error.try_downcast_ref::<SqliteError>().is_some() {
-        return error.message() == "UNIQUE constraint failed: users.email_address";
-    }
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
         return error.constraint() == Some(EMAIL_ADDRESS_KEY);
     }
@@ -175,17 +172,6 @@ fn is_email_address_taken(error: &DbErr) -> bool {
             .iter()
             .any(|end| error.message().ends_with(end))
     })
-}
-
-/// Whether a statement failed by itself, so that the transaction in which it stands goes on without
-/// it. On SQLite.
-pub(super) fn is_of_the_statement(error: &DbErr) -> bool {
-    /// What a trigger raises may roll everything back.
-    const SQLITE_CONSTRAINT_TRIGGER: i32 = 1811;
-    // The low byte is the primary code: SQLITE_CONSTRAINT.
-    database_error(error)
-        .and_then(|error| error.code()?.parse::<i32>().ok())
-        .is_some_and(|code| code & 0xff == 19 && code != SQLITE_CONSTRAINT_TRIGGER)
 }
 
 /// Serialization failure, deadlock, lock wait over: nothing was changed, and the same call may

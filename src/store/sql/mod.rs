@@ -16,6 +16,7 @@ mod migration;
 mod pools;
 mod queue;
 mod server_pool;
+mod sqlite;
 mod times;
 mod url;
 
@@ -41,7 +42,7 @@ use self::{
     entity::{ActiveModel, Column, Entity as Users},
     error::Error,
     lookup::{Key, Lookups},
-    pools::{Pools, Way},
+    pools::Pools,
     queue::Queue,
 };
 pub use self::{
@@ -93,7 +94,7 @@ impl SqlStore {
         Ok(Self {
             by_id: lookups(Key::Id),
             by_email_address: lookups(Key::EmailAddress),
-            commits: pools.is_sqlite().then(|| Commit::queue(pools.clone(), pools.times().turn())),
+            commits: Commit::queue(&pools, config.store_timeout),
             pools,
             store_timeout: config.store_timeout,
             schema_seen: Arc::default(),
@@ -110,7 +111,7 @@ impl SqlStore {
     pub async fn migrate_up(&self) -> Result<Vec<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
         let lock = self.pools.times().lock();
-        self.pools.work(Way::Write, reach, |db| migration::up(db, lock)).await.map_err(SchemaError)
+        self.pools.work(reach, |db| migration::up(db, lock)).await.map_err(SchemaError)
     }
 
     /// Takes the newest migration back, **with the data that it holds**, and names it.
@@ -121,7 +122,7 @@ impl SqlStore {
     pub async fn migrate_down(&self) -> Result<Option<String>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
         self.pools
-            .work(Way::Write, reach, |db| migration::down(db, self.pools.times().lock()))
+            .work(reach, |db| migration::down(db, self.pools.times().lock()))
             .await
             .map_err(SchemaError)
     }
@@ -133,7 +134,7 @@ impl SqlStore {
     /// If the database cannot be reached or refuses.
     pub async fn migration_status(&self) -> Result<Vec<MigrationStatus>, SchemaError> {
         let reach = reach_timeout(self.store_timeout);
-        self.pools.work(Way::Read, reach, migration::status).await.map_err(SchemaError)
+        self.pools.work(reach, migration::status).await.map_err(SchemaError)
     }
 
     /// Whether the database answers and its schema is at least that of this release. Where the pool
@@ -146,7 +147,7 @@ impl SqlStore {
     /// In words, what is missing and which command does it.
     pub async fn check(&self) -> Result<(), String> {
         self.pools.check_file().map_err(|displaced| displaced.to_string())?;
-        let look = self.pools.work(Way::Read, CHECK_PATIENCE, migration::status);
+        let look = self.pools.work(CHECK_PATIENCE, migration::status);
         let status = tokio::time::timeout(self.store_timeout, look)
             .await
             .map_err(|_| "the database does not answer".to_owned())?;
@@ -243,7 +244,7 @@ impl SqlStore {
     /// What a compare and set on a counter at 2147483647 answers; it never changes the row.
     async fn counter_at_maximum(&self, user_id: &str, counter: Column) -> Result<(), Status> {
         let count = |db| Users::find_by_id(user_id).filter(counter.eq(i32::MAX)).count(db);
-        match self.pools.run(Way::Read, count).await? {
+        match self.pools.run(count).await? {
             0 => Err(not_found()),
             _ => Err(Status::internal("the counter is at 2147483647 and cannot be incremented")),
         }

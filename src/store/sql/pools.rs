@@ -23,8 +23,9 @@ use tonic::Status;
 use super::{
     error::{Error, NO_ROOM, acquire_error, is_full},
     file::{Displaced, File},
-    lookup::{Connection, Held, Readers},
+    lookup::{Connection, Held},
     server_pool::{Seen, server_pool},
+    sqlite::{Access, Connections},
     times::Times,
     url::{Url, sqlite_filename, sqlite_options},
 };
@@ -47,11 +48,10 @@ pub struct Config {
     pub store_timeout: Duration,
 }
 
-/// One pool on a server, two on SQLite.
+/// One pool on a server; on SQLite one for reads, one for writes, and one for the schema.
 #[derive(Clone)]
 pub(super) struct Pools {
-    reads: DatabaseConnection,
-    writes: DatabaseConnection,
+    db: DatabaseConnection,
     inner: Inner,
     /// On a server, as many as it has connections, in order of arrival: whoever has one finds no
     /// connection of the pool in use by another, and one that it does not get cannot be made.
@@ -65,16 +65,9 @@ const AT_WORK: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 enum Inner {
-    Sqlite { file: File, readers: Readers, reads: Pool<Sqlite>, writes: Pool<Sqlite> },
+    Sqlite { file: File, reader: Connections, writer: Connections, schema: Pool<Sqlite> },
     Postgres(Pool<Postgres>),
     MySql(Pool<MySql>),
-}
-
-/// Whether a statement reads or writes; on SQLite each has a pool of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    Read,
-    Write,
 }
 
 /// So many as a semaphore can count.
@@ -87,40 +80,37 @@ impl Pools {
         let times = Times::of(reach_timeout(config.store_timeout));
         let seen = Arc::default();
         let size = config.max_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS);
-        let (reads, writes, inner) = match url {
+        let (db, inner) = match url {
             Url::Sqlite(path) => {
                 let file = File::open(path)?;
-                let pool = |connections: u32| {
-                    PoolOptions::<Sqlite>::new()
-                        .max_connections(connections)
-                        .acquire_timeout(times.reach)
-                        // A file has no connection that could have been lost.
-                        .test_before_acquire(false)
-                        .idle_timeout(None)
-                        .max_lifetime(None)
-                        // What could not be rolled back ends with its connection.
-                        .after_release(|connection, _| {
-                            Box::pin(async { Ok(!connection.is_in_transaction()) })
-                        })
-                        .connect_lazy_with(sqlite_options(path, times.lock()))
-                };
-                let size = config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS);
-                let readers = Readers::new(path, places(size), times.lock());
                 // Of the schema, now and then.
-                let reads = pool(1);
-                let writes = pool(1);
-                (
-                    SqlxSqliteConnector::from_sqlx_sqlite_pool(reads.clone()),
-                    SqlxSqliteConnector::from_sqlx_sqlite_pool(writes.clone()),
-                    Inner::Sqlite { file, readers, reads, writes },
-                )
+                let schema = PoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(times.reach)
+                    // A file has no connection that could have been lost.
+                    .test_before_acquire(false)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    // What could not be rolled back ends with its connection.
+                    .after_release(|connection: &mut sqlx::SqliteConnection, _| {
+                        Box::pin(async { Ok(!connection.is_in_transaction()) })
+                    })
+                    .connect_lazy_with(sqlite_options(path, times.lock()));
+                let size = config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS);
+                let inner = Inner::Sqlite {
+                    file,
+                    reader: Connections::new(path, Access::Read, places(size), times.lock()),
+                    writer: Connections::new(path, Access::Write, 1, times.lock()),
+                    schema: schema.clone(),
+                };
+                (SqlxSqliteConnector::from_sqlx_sqlite_pool(schema), inner)
             }
             Url::Postgres(options, _) => {
                 let session = format!("SET lock_timeout = {}", times.reach.as_millis().max(1));
                 let pool =
                     server_pool(size, session, times, &seen).connect_lazy_with((**options).clone());
                 let db = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
-                (db.clone(), db, Inner::Postgres(pool))
+                (db, Inner::Postgres(pool))
             }
             Url::MySql(options, _) => {
                 // Whole seconds are what the server takes. Strict, or values would be cut; and each
@@ -135,14 +125,14 @@ impl Pools {
                 let pool =
                     server_pool(size, session, times, &seen).connect_lazy_with((**options).clone());
                 let db = SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone());
-                (db.clone(), db, Inner::MySql(pool))
+                (db, Inner::MySql(pool))
             }
         };
         let slots = match &inner {
             Inner::Sqlite { .. } => None,
             Inner::Postgres(_) | Inner::MySql(_) => Some(Arc::new(Semaphore::new(places(size)))),
         };
-        Ok(Self { reads, writes, inner, slots, times, seen })
+        Ok(Self { db, inner, slots, times, seen })
     }
 
     /// Runs a statement on a connection of the pool. It is made anew where no connection was to be
@@ -157,13 +147,12 @@ impl Pools {
     /// The status of the contract: [`NotReached`] where no connection came free or could be made.
     pub(super) async fn run<'s, T, S>(
         &'s self,
-        way: Way,
         statement: impl Fn(&'s DatabaseConnection) -> S,
     ) -> Result<T, Status>
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let result = async { self.attempt(way, statement).await.map_err(Error::into_status) };
+        let result = async { self.attempt(statement).await.map_err(Error::into_status) };
         self.on_the_file(result).await
     }
 
@@ -198,7 +187,7 @@ impl Pools {
             match self.acquire().await {
                 Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if attempts > 0 => {}
                 result => {
-                    let connection = result.map_err(|error| self.error(Way::Read, error))?;
+                    let connection = result.map_err(|error| self.error(error))?;
                     return Ok(Held::new(connection, slot));
                 }
             }
@@ -220,29 +209,27 @@ impl Pools {
     ///
     /// Those of [`run`](Self::run).
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64, Status> {
-        let done = self.run(Way::Write, |db| db.execute_raw(statement.clone())).await?;
+        let done = self.run(|db| db.execute_raw(statement.clone())).await?;
         Ok(done.rows_affected())
     }
 
     async fn attempt<'s, T, S>(
         &'s self,
-        way: Way,
         statement: impl Fn(&'s DatabaseConnection) -> S,
     ) -> Result<T, Error>
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let db = self.db(way);
         let start = Instant::now();
         let slot = self.slot(self.times.slot()).await?;
         let attempts = if slot.is_some() { self.times.attempts(start.elapsed()) } else { 1 };
         for _ in 1..attempts {
-            match statement(db).await {
+            match statement(&self.db).await {
                 Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {}
                 result => return result.map_err(Error::Database),
             }
         }
-        statement(db).await.map_err(|error| self.error(way, error))
+        statement(&self.db).await.map_err(|error| self.error(error))
     }
 
     /// Does some work that needs one connection at a time, and its slot for all of it. It is not
@@ -254,38 +241,24 @@ impl Pools {
     /// wait for one.
     pub(super) async fn work<'s, T, S>(
         &'s self,
-        way: Way,
         patience: Duration,
         work: impl FnOnce(&'s DatabaseConnection) -> S,
     ) -> Result<T, Error>
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let db = self.db(way);
         let _slot = self.slot(patience.min(self.times.slot())).await?;
-        work(db).await.map_err(|error| self.error(way, error))
+        work(&self.db).await.map_err(|error| self.error(error))
     }
 
     /// Whose SQL the statements have to be.
     pub(super) fn backend(&self) -> DbBackend {
-        self.reads.get_database_backend()
+        self.db.get_database_backend()
     }
 
     /// How a call divides its time.
     pub(super) const fn times(&self) -> Times {
         self.times
-    }
-
-    /// Whether the users are in an SQLite file.
-    pub(super) const fn is_sqlite(&self) -> bool {
-        matches!(self.inner, Inner::Sqlite { .. })
-    }
-
-    const fn db(&self, way: Way) -> &DatabaseConnection {
-        match way {
-            Way::Read => &self.reads,
-            Way::Write => &self.writes,
-        }
     }
 
     /// The right to a connection to a server; nothing on SQLite, where the pool itself is the
@@ -295,16 +268,16 @@ impl Pools {
         match timeout(patience, Arc::clone(slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(Some(slot)),
             Ok(Err(_)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into()),
-            Err(_) => Err(self.busy(Way::Read)),
+            Err(_) => Err(self.busy()),
         }
     }
 
     /// What the error of a statement is with this database: a file is not away, and one that cannot
     /// be opened says so at once.
-    fn error(&self, way: Way, error: DbErr) -> Error {
+    fn error(&self, error: DbErr) -> Error {
         match (&self.inner, error) {
             (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
-                self.busy(way)
+                self.busy()
             }
             (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if Seen::of(&self.seen).full => {
                 Error::Busy(NO_ROOM.to_owned())
@@ -313,38 +286,36 @@ impl Pools {
         }
     }
 
-    /// The error of a call that had no turn.
-    pub(super) fn busy(&self, way: Way) -> Error {
-        Error::Busy(self.in_use(way))
-    }
-
-    /// What to say of a pool whose connections are all in use.
-    fn in_use(&self, way: Way) -> String {
-        if way == Way::Write && self.is_sqlite() {
-            return "the connection for writes is busy: look for what keeps the file locked, or for \
-                    a slow disk"
-                .to_owned();
-        }
-        format!(
+    /// The error of a call for which no connection came free.
+    pub(super) fn busy(&self) -> Error {
+        Error::Busy(format!(
             "the pool of {} connections is busy: raise --db-max-connections, or look for \
              statements that are slow or wait for a lock",
             self.size()
-        )
+        ))
     }
 
     /// How many connections there may be, on SQLite for look-ups.
     pub(super) fn size(&self) -> usize {
         match &self.inner {
-            Inner::Sqlite { readers, .. } => readers.size(),
+            Inner::Sqlite { reader, .. } => reader.size(),
             Inner::Postgres(pool) => places(pool.options().get_max_connections()),
             Inner::MySql(pool) => places(pool.options().get_max_connections()),
         }
     }
 
     /// What looks users up in an SQLite file.
-    pub(super) const fn readers(&self) -> Option<&Readers> {
+    pub(super) const fn reader(&self) -> Option<&Connections> {
         match &self.inner {
-            Inner::Sqlite { readers, .. } => Some(readers),
+            Inner::Sqlite { reader, .. } => Some(reader),
+            Inner::Postgres(_) | Inner::MySql(_) => None,
+        }
+    }
+
+    /// What changes users in an SQLite file.
+    pub(super) const fn writer(&self) -> Option<&Connections> {
+        match &self.inner {
+            Inner::Sqlite { writer, .. } => Some(writer),
             Inner::Postgres(_) | Inner::MySql(_) => None,
         }
     }
@@ -383,8 +354,8 @@ impl Pools {
                 }
                 same
             }
-            (Inner::Sqlite { reads, .. }, Url::Sqlite(path)) => {
-                reads.connect_options().get_filename() == sqlite_filename(path)
+            (Inner::Sqlite { schema, .. }, Url::Sqlite(path)) => {
+                schema.connect_options().get_filename() == sqlite_filename(path)
             }
             _ => false,
         }
@@ -395,8 +366,8 @@ impl Pools {
     pub(super) async fn try_connect(&self) -> Result<(), sqlx::Error> {
         let attempt = async {
             match &self.inner {
-                Inner::Sqlite { reads, .. } => {
-                    reads.connect_options().connect().await?.close().await
+                Inner::Sqlite { schema, .. } => {
+                    schema.connect_options().connect().await?.close().await
                 }
                 Inner::Postgres(pool) => pool.connect_options().connect().await?.close().await,
                 Inner::MySql(pool) => pool.connect_options().connect().await?.close().await,
@@ -437,8 +408,8 @@ impl Pools {
             (idle, open - idle)
         }
         match &self.inner {
-            Inner::Sqlite { readers, reads, writes, .. } => {
-                [readers.connections(), count(reads), count(writes)]
+            Inner::Sqlite { reader, writer, schema, .. } => {
+                [reader.connections(), writer.connections(), count(schema)]
                     .into_iter()
                     .fold((0, 0), |(idle, used), (more_idle, more_used)| {
                         (idle + more_idle, used + more_used)
@@ -454,10 +425,10 @@ impl Pools {
             slots.close();
         }
         match &self.inner {
-            Inner::Sqlite { readers, reads, writes, .. } => {
-                readers.close();
-                reads.close().await;
-                writes.close().await;
+            Inner::Sqlite { reader, writer, schema, .. } => {
+                reader.close().await;
+                writer.close().await;
+                schema.close().await;
             }
             Inner::Postgres(pool) => pool.close().await,
             Inner::MySql(pool) => pool.close().await,

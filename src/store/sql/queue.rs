@@ -62,6 +62,8 @@ pub(super) struct Rules {
     pub(super) at_most: usize,
     /// How long work may wait until it is begun with.
     pub(super) patience: Duration,
+    /// How long a call may take; nothing ends work that keeps a thread waiting.
+    pub(super) limit: Duration,
     /// Whether one worker that has nothing to do may keep what it works with for a moment.
     pub(super) lingers: bool,
 }
@@ -145,12 +147,13 @@ impl<B: Batch> Queue<B> {
     pub(super) async fn call(&self, work: B::Work) -> Result<B::Answer, Status> {
         let (answer, mut answered) = oneshot::channel();
         let ticket = self.enter(work, answer);
-        let answer = match timeout(self.0.rules.patience, &mut answered).await {
+        let Rules { patience, limit, .. } = self.0.rules;
+        let answer = match timeout(patience, &mut answered).await {
             Ok(answer) => answer,
             Err(_) if self.withdraw(ticket) => return Err(self.0.batch.busy()),
-            // Nothing ends what keeps a thread waiting; only its caller need not wait as long.
-            Err(_) if B::BLOCKS => return Err(Unanswered::DeadlinePassed.into_status()),
-            Err(_) => answered.await,
+            Err(_) => timeout(limit.saturating_sub(patience), answered)
+                .await
+                .map_err(|_| Unanswered::DeadlinePassed.into_status())?,
         };
         answer.unwrap_or_else(|_| Err(Status::internal("the work was broken off by a fault")))
     }
@@ -331,8 +334,16 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(4);
 
-    const RULES: Rules =
-        Rules { workers: 2, slow: None, at_most: 3, patience: PATIENCE, lingers: false };
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    const RULES: Rules = Rules {
+        workers: 2,
+        slow: None,
+        at_most: 3,
+        patience: PATIENCE,
+        limit: LIMIT,
+        lingers: false,
+    };
 
     /// Doubles numbers, when it is let; tells what it has begun with.
     struct Doubling {
@@ -470,10 +481,10 @@ mod tests {
         let start = Instant::now();
         assert_eq!(waits.await.unwrap().unwrap_err().message(), "busy");
         assert_eq!(start.elapsed(), PATIENCE);
-        // What was begun with has the time that it takes.
-        assert!(!begun.is_finished());
+        // What was begun with has the whole time of a call.
+        assert_eq!(begun.await.unwrap().unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(start.elapsed(), LIMIT);
         test.let_end(1);
-        assert_eq!(begun.await.unwrap().unwrap(), 2);
         assert!(test.begun.try_recv().is_err());
     }
 

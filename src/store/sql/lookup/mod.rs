@@ -10,11 +10,8 @@ use std::time::Duration;
 use sea_orm::{ColumnTrait as _, DbBackend, EntityTrait as _, QueryFilter as _, QueryTrait as _};
 use tonic::Status;
 
+pub(super) use self::held::{Connection, Held};
 use self::{file::FileLookup, server::ServerLookup};
-pub(super) use self::{
-    file::Readers,
-    held::{Connection, Held},
-};
 use super::{
     entity::{Column, Entity as Users},
     pools::Pools,
@@ -68,17 +65,18 @@ pub(super) enum Lookups {
 impl Lookups {
     /// What is looked up may take up to `limit`.
     pub(super) fn new(pools: &Pools, key: Key, limit: Duration) -> Self {
-        match pools.readers() {
-            Some(readers) => {
-                let lookup = FileLookup::new(pools.clone(), readers.clone(), key);
+        match pools.reader() {
+            Some(reader) => {
+                let lookup = FileLookup::new(pools.clone(), reader.clone(), key);
                 Self::File(Queue::new(
                     lookup,
                     Rules {
                         workers: WORKERS,
                         slow: Some(SLOW),
                         // Another one could only wait for a connection, on a thread of its own.
-                        at_most: readers.size(),
+                        at_most: pools.size(),
                         patience: pools.times().reach,
+                        limit,
                         lingers: false,
                     },
                 ))
@@ -92,6 +90,7 @@ impl Lookups {
                         slow: Some(SLOW),
                         at_most: usize::MAX,
                         patience: limit,
+                        limit,
                         lingers: pools.size() >= ROOMY,
                     },
                 ))

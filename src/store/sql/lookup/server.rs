@@ -21,7 +21,7 @@ use crate::{
             entity,
             error::Error,
             not_found,
-            pools::{Pools, Way},
+            pools::Pools,
             queue::{BATCH, Batch},
         },
     },
@@ -151,6 +151,6 @@ impl Batch for ServerLookup {
     }
 
     fn busy(&self) -> Status {
-        self.pools.busy(Way::Read).into_status()
+        self.pools.busy().into_status()
     }
 }
