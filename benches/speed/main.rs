@@ -85,8 +85,7 @@ fn main() -> ExitCode {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     // One thread, so that the load leaves the other processors to what is measured.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(wanted));
-    ExitCode::SUCCESS
+    runtime.block_on(measure(wanted))
 }
 
 struct Wanted {
@@ -94,7 +93,7 @@ struct Wanted {
     scale: Scale,
 }
 
-async fn measure(wanted: Wanted) {
+async fn measure(wanted: Wanted) -> ExitCode {
     let mut stage = Stage::new();
     let (mut sections, startup, goals) = sections::goals(&mut stage, wanted.scale).await;
     if !wanted.goals_only && wanted.scale == Scale::Full {
@@ -105,4 +104,12 @@ async fn measure(wanted: Wanted) {
     }
     println!("### Goals\n\n{}", goals::table(&goals));
     report::write(&sections, Some(startup), &goals);
+    let mut end = ExitCode::SUCCESS;
+    for record in sections.iter().flat_map(|section| &section.records) {
+        if record.failed() > 0 {
+            eprintln!("{} requests failed: {:?}", record.failed(), record.key);
+            end = ExitCode::FAILURE;
+        }
+    }
+    end
 }

@@ -56,6 +56,7 @@ fn json(sections: &[Section], startup: Option<Startup>, goals: &[Goal]) -> Value
         json!({
             "what": record.key,
             "requests": record.requests(),
+            "failed": record.failed(),
             "requests_per_second": record.throughput(),
             "requests_per_second_of_each_slice":
                 record.slices().iter().map(throughput).collect::<Vec<_>>(),
