@@ -1,77 +1,148 @@
 //! The JSON of an answer. `faroe-endpoint`, sections 1 and 2.
+//!
+//! Written by hand: an answer has the same members always and hardly ever anything to escape, and a
+//! serializer that looks for it byte by byte takes a sixth of the time of an invocation.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Serialize;
 
 use super::{ActionInvocationId, ErrorCode};
 use crate::proto::User;
 
+/// Room for a user, as users are.
+const ROOM: usize = 640;
+
 /// The body of a success, members in the order of the specification.
 pub(super) fn success(id: &ActionInvocationId, user: Option<&User>) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct Success<'a> {
-        ok: bool,
-        action_invocation_id: &'a str,
-        values: Values<'a>,
+    let mut json = Json(Vec::with_capacity(ROOM));
+    json.raw(r#"{"ok":true,"action_invocation_id":"#).text(id.as_str());
+    json.raw(r#","values":{"#);
+    if let Some(user) = user {
+        json.raw(r#""user":{"id":"#).text(&user.id);
+        json.raw(r#","email_address":"#).text(&user.email_address);
+        json.raw(r#","password_hash":"#).base64(&user.password_hash);
+        json.raw(r#","password_hash_algorithm_id":"#).text(&user.password_hash_algorithm_id);
+        json.raw(r#","password_salt":"#).base64(&user.password_salt);
+        json.raw(r#","disabled":"#).raw(if user.disabled { "true" } else { "false" });
+        json.raw(r#","display_name":"#).text(&user.display_name);
+        json.raw(r#","email_address_counter":"#).integer(user.email_address_counter);
+        json.raw(r#","password_hash_counter":"#).integer(user.password_hash_counter);
+        json.raw(r#","disabled_counter":"#).integer(user.disabled_counter);
+        json.raw(r#","sessions_counter":"#).integer(user.sessions_counter);
+        json.raw("}");
     }
-
-    #[derive(Serialize)]
-    struct Values<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        user: Option<JsonUser<'a>>,
-    }
-
-    #[derive(Serialize)]
-    struct JsonUser<'a> {
-        id: &'a str,
-        email_address: &'a str,
-        password_hash: String,
-        password_hash_algorithm_id: &'a str,
-        password_salt: String,
-        disabled: bool,
-        display_name: &'a str,
-        email_address_counter: i32,
-        password_hash_counter: i32,
-        disabled_counter: i32,
-        sessions_counter: i32,
-    }
-
-    let user = user.map(|user| JsonUser {
-        id: &user.id,
-        email_address: &user.email_address,
-        password_hash: STANDARD.encode(&user.password_hash),
-        password_hash_algorithm_id: &user.password_hash_algorithm_id,
-        password_salt: STANDARD.encode(&user.password_salt),
-        disabled: user.disabled,
-        display_name: &user.display_name,
-        email_address_counter: user.email_address_counter,
-        password_hash_counter: user.password_hash_counter,
-        disabled_counter: user.disabled_counter,
-        sessions_counter: user.sessions_counter,
-    });
-    json(&Success { ok: true, action_invocation_id: id.as_str(), values: Values { user } })
+    json.raw("}}");
+    json.0
 }
 
 /// The body of an action error, members in the order of the specification.
 pub(super) fn error(id: &ActionInvocationId, code: ErrorCode) -> Vec<u8> {
-    #[derive(Serialize)]
-    struct ActionError<'a> {
-        ok: bool,
-        action_invocation_id: &'a str,
-        error_code: &'a str,
-    }
-
-    json(&ActionError { ok: false, action_invocation_id: id.as_str(), error_code: code.as_str() })
+    let mut json = Json(Vec::new());
+    json.raw(r#"{"ok":false,"action_invocation_id":"#).text(id.as_str());
+    json.raw(r#","error_code":"#).text(code.as_str());
+    json.raw("}");
+    json.0
 }
 
-/// Strings, integers and booleans in structs always serialize, so there is no error to report; an
-/// empty body would be "internal error" to the caller.
-fn json(value: &impl Serialize) -> Vec<u8> {
-    /// Room for a user, as users are.
-    const ROOM: usize = 640;
-    let mut json = Vec::with_capacity(ROOM);
-    match serde_json::to_writer(&mut json, value) {
-        Ok(()) => json,
-        Err(_) => Vec::new(),
+/// JSON under way.
+struct Json(Vec<u8>);
+
+impl Json {
+    /// As it is.
+    fn raw(&mut self, json: &str) -> &mut Self {
+        self.0.extend_from_slice(json.as_bytes());
+        self
+    }
+
+    fn text(&mut self, text: &str) {
+        let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        self.0.push(b'"');
+        // Not `all`, which looks at one after the other until it is sure.
+        if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+            self.0.extend_from_slice(text.as_bytes());
+        } else {
+            for byte in text.bytes() {
+                match byte {
+                    b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
+                    ..b' ' => self.0.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+                    _ => self.0.push(byte),
+                }
+            }
+        }
+        self.0.push(b'"');
+    }
+
+    fn base64(&mut self, bytes: &[u8]) {
+        self.raw("\"").raw(&STANDARD.encode(bytes)).raw("\"");
+    }
+
+    fn integer(&mut self, integer: i32) {
+        self.raw(itoa::Buffer::new().format(integer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn id() -> ActionInvocationId {
+        ActionInvocationId::generate().unwrap()
+    }
+
+    #[test]
+    fn an_answer_without_a_user_has_no_values() {
+        let id = id();
+        let due =
+            format!(r#"{{"ok":true,"action_invocation_id":"{}","values":{{}}}}"#, id.as_str());
+        assert_eq!(String::from_utf8(success(&id, None)).unwrap(), due);
+    }
+
+    proptest! {
+        /// Whatever a user is made of, control characters and quotes among it.
+        #[test]
+        fn an_answer_holds_the_user(
+            texts in prop::array::uniform4("[\\x00-\\x7f\\PC]*"),
+            hash: Vec<u8>,
+            salt: Vec<u8>,
+            disabled: bool,
+            counters: [i32; 4],
+        ) {
+            let id = id();
+            let [user_id, email_address, algorithm_id, display_name] = texts;
+            let due = json!({
+                "ok": true,
+                "action_invocation_id": id.as_str(),
+                "values": { "user": {
+                    "id": user_id,
+                    "email_address": email_address,
+                    "password_hash": STANDARD.encode(&hash),
+                    "password_hash_algorithm_id": algorithm_id,
+                    "password_salt": STANDARD.encode(&salt),
+                    "disabled": disabled,
+                    "display_name": display_name,
+                    "email_address_counter": counters[0],
+                    "password_hash_counter": counters[1],
+                    "disabled_counter": counters[2],
+                    "sessions_counter": counters[3],
+                } },
+            });
+            let user = User {
+                id: user_id,
+                email_address,
+                password_hash: hash.into(),
+                password_hash_algorithm_id: algorithm_id,
+                password_salt: salt.into(),
+                disabled,
+                display_name,
+                email_address_counter: counters[0],
+                password_hash_counter: counters[1],
+                disabled_counter: counters[2],
+                sessions_counter: counters[3],
+            };
+            let answer = success(&id, Some(&user));
+            prop_assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap(), due);
+        }
     }
 }
