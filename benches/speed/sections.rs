@@ -250,7 +250,12 @@ async fn handshakes(stage: &mut Stage, scale: Scale) -> Section {
     let mut jobs = Vec::new();
     for resumed in [false, true] {
         let load = Load { pacing: Pacing::NewConnections { resumed }, ..KEPT };
-        let others = [Peer::Node, Peer::Go].map(|peer| Who::Peer(peer, Kind::Sqlite));
+        let peers: &[Peer] = match resumed {
+            // Node does not resume each of them.
+            true => &[Peer::Go],
+            false => &[Peer::Node, Peer::Go],
+        };
+        let others = peers.iter().map(|peer| Who::Peer(*peer, Kind::Sqlite));
         for who in [Who::Floor, MEMORY, OURS].into_iter().chain(others) {
             jobs.push(job(stage, who, "get_user", load, USERS).await);
         }

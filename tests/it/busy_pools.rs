@@ -76,16 +76,18 @@ impl Lock {
     }
 }
 
-/// So many writes at once: how many were not invoked.
-async fn refused_writes(client: &Arc<Client>, user_id: &str) -> usize {
+/// One write, and so many at once when it is in hand: how many were not invoked.
+async fn refused_writes(sidecar: &Sidecar, client: &Arc<Client>, user_id: &str) -> usize {
     let arguments = json!({ "user_id": user_id, "user_sessions_counter": 0 });
     let body = json!({ "action": "increment_user_sessions_counter", "arguments": arguments });
-    let calls: Vec<_> = (0..CALLS)
-        .map(|_| {
-            let (client, body) = (Arc::clone(client), body.to_string());
-            tokio::spawn(async move { client.post(body).await })
-        })
-        .collect();
+    let call = || {
+        let (client, body) = (Arc::clone(client), body.to_string());
+        tokio::spawn(async move { client.post(body).await })
+    };
+    let first = call();
+    // On SQLite those that wait at the same moment have their turn together.
+    wait_for_metrics(sidecar, "it is in hand", |metrics| metrics.in_flight_requests() == 1.0).await;
+    let calls: Vec<_> = std::iter::once(first).chain((1..CALLS).map(|_| call())).collect();
     let mut refused = 0;
     for call in calls {
         let reply = call.await.unwrap();
@@ -115,7 +117,7 @@ async fn a_pool_that_is_busy_opens_no_circuit(kind: Kind) {
 
     let lock = Lock::of(database).await;
     let start = Instant::now();
-    let refused = refused_writes(&client, user_id).await;
+    let refused = refused_writes(sidecar, &client, user_id).await;
     assert!(refused >= CALLS - 6, "only {refused} had no turn");
     assert!(start.elapsed() > Duration::from_secs(1), "they waited for one");
     lock.release().await;

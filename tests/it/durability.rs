@@ -81,7 +81,7 @@ async fn no_acknowledged_write_is_lost_by_a_kill() {
         }
     }
     let acknowledged = i64::try_from(count.load(Ordering::Relaxed)).unwrap();
-    assert_eq!(checked, acknowledged, "each of them was looked at");
+    assert_eq!(checked, acknowledged, "each of them is accounted for");
 }
 
 /// Creates a user, signs it out, or deletes it, in turn. Whether the write was acknowledged.

@@ -325,3 +325,22 @@ async fn a_file_that_becomes_read_only() {
     let outcomes = record.outcomes();
     assert!(outcomes.keys().eq(["ok"]), "{outcomes:?}");
 }
+
+/// Whoever could not write to it when it was first needed can when it may be written to again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_read_only_for_a_while() {
+    let file = SqliteFile::new();
+    let pki = Arc::new(Pki::new());
+    let program = program(pki.serve_options(&file.url()));
+    let process = Process::start(bound_by_modes(&program));
+    let sidecar = Sidecar::of_process(process, pki);
+    sidecar.wait_until_ready();
+    let client = sidecar.client();
+    let (action, arguments) = ("create_user", new_user(&email_address()));
+    let body = json!({ "action": action, "arguments": arguments }).to_string();
+    set_mode(&file.path, 0o400);
+    assert_eq!(client.post(body.clone()).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    sidecar.process.wait_for_log("the SQLite file cannot be written to");
+    set_mode(&file.path, 0o600);
+    assert_eq!(client.post(body).await.json()["ok"], true);
+}

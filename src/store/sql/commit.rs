@@ -15,7 +15,7 @@ use tonic::Status;
 use super::{
     pools::Pools,
     queue::{Batch, Queue, Rules},
-    sqlite::{Connections, is_of_the_statement, status},
+    sqlite::{Connections, Used, is_constraint, is_locked, is_of_the_statement, status},
 };
 use crate::store::NotReached;
 
@@ -49,41 +49,66 @@ impl Commit {
     /// Writes all of them. It keeps this thread waiting for the disk.
     async fn write(&self, statements: &[Statement]) -> Result<Outcomes, Status> {
         let slot = self.writer.slot(self.pools.times().turn()).await?.ok_or_else(|| self.busy())?;
-        self.writer.with(slot, |connection| {
-            if statements.len() > 1
-                && let Some(outcomes) = together(connection, statements)?
-            {
-                return Ok(outcomes);
-            }
-            // Each by itself then, so that it fails alone.
-            Ok(statements
-                .iter()
-                .map(|statement| execute(connection, statement).map_err(|error| status(&error)))
-                .collect())
+        self.writer.with(slot, |used| match together(&mut used.connection, statements)? {
+            Some(outcomes) => Ok(outcomes),
+            None => Ok(one_by_one(used, statements)),
         })
     }
 }
 
-/// Writes by one commit; `None` if one of them did not fail by itself, so that nothing was changed.
+/// Writes by one commit; `None` if nothing was changed: there is one statement alone, or what failed
+/// is not one of them by itself.
 fn together(
     connection: &mut Connection,
     statements: &[Statement],
 ) -> rusqlite::Result<Option<Outcomes>> {
+    if statements.len() == 1 {
+        return Ok(None);
+    }
     // It is the writer's turn from the beginning, or waits for it there.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut outcomes = Vec::with_capacity(statements.len());
     for statement in statements {
-        match execute(&transaction, statement) {
-            Err(error) if !is_of_the_statement(&error) => {
-                // It may have been rolled back by what failed.
-                drop(transaction);
-                return Ok(None);
-            }
-            outcome => outcomes.push(outcome.map_err(|error| status(&error))),
+        let outcome = execute(&transaction, statement);
+        // What failed by itself may have rolled back the others, as a trigger can.
+        let goes_on = outcome.as_ref().err().is_none_or(is_of_the_statement);
+        if !goes_on || transaction.is_autocommit() {
+            transaction.finish()?;
+            return Ok(None);
         }
+        outcomes.push(outcome.map_err(|error| status(&error)));
     }
-    transaction.commit()?;
-    Ok(Some(outcomes))
+    match transaction.execute_batch("COMMIT") {
+        Ok(()) => Ok(Some(outcomes)),
+        // A constraint that is looked at when all is done.
+        Err(error) if is_of_the_statement(&error) => {
+            transaction.finish()?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes by a commit each, so that what fails fails alone. A lock or a disk fails all that come
+/// after: they would only wait for the same.
+fn one_by_one(used: &mut Used, statements: &[Statement]) -> Outcomes {
+    let mut outcomes = Vec::with_capacity(statements.len());
+    let mut failed = None;
+    for statement in statements {
+        let outcome = match &failed {
+            Some(status) => Err(Status::clone(status)),
+            None => execute(&used.connection, statement).map_err(|error| {
+                let status = status(&error);
+                if !is_constraint(&error) {
+                    used.is_spent = !is_locked(&error);
+                    failed = Some(status.clone());
+                }
+                status
+            }),
+        };
+        outcomes.push(outcome);
+    }
+    outcomes
 }
 
 fn execute(connection: &Connection, statement: &Statement) -> rusqlite::Result<u64> {
@@ -121,7 +146,7 @@ impl Batch for Commit {
     const BLOCKS: bool = true;
 
     async fn run(&self, (): &mut (), statements: Vec<Statement>) -> Outcomes {
-        let outcomes = self.pools.on_the_file(self.write(&statements)).await;
+        let outcomes = self.write(&statements).await;
         outcomes.unwrap_or_else(|status| vec![Err(status); statements.len()])
     }
 

@@ -39,6 +39,10 @@ impl File {
         Ok(Self { path: path.to_owned(), id: id(&file.metadata()?) })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the path still names it. One system call, which finds its answer in memory.
     pub(super) fn check(&self) -> Result<(), Displaced> {
         let path = || self.path.clone();

@@ -290,8 +290,10 @@ impl UserStore for SqlStore {
             disabled_counter: Set(0),
             sessions_counter: Set(0),
         };
-        self.write(Users::insert(row).build(self.pools.backend())).await?;
-        Ok(Response::new(CreateUserResponse { user: Some(user) }))
+        match self.write(Users::insert(row).build(self.pools.backend())).await? {
+            0 => Err(Status::internal("the database did not keep the user: look at its triggers")),
+            _ => Ok(Response::new(CreateUserResponse { user: Some(user) })),
+        }
     }
 
     async fn get_user(

@@ -98,9 +98,9 @@ impl Pools {
                     .connect_lazy_with(sqlite_options(path, times.lock()));
                 let size = config.max_connections.unwrap_or(DEFAULT_SQLITE_CONNECTIONS);
                 let inner = Inner::Sqlite {
+                    reader: Connections::new(&file, Access::Read, places(size), times.lock()),
+                    writer: Connections::new(&file, Access::Write, 1, times.lock()),
                     file,
-                    reader: Connections::new(path, Access::Read, places(size), times.lock()),
-                    writer: Connections::new(path, Access::Write, 1, times.lock()),
                     schema: schema.clone(),
                 };
                 (SqlxSqliteConnector::from_sqlx_sqlite_pool(schema), inner)
@@ -152,21 +152,8 @@ impl Pools {
     where
         S: Future<Output = Result<T, DbErr>>,
     {
-        let result = async { self.attempt(statement).await.map_err(Error::into_status) };
-        self.on_the_file(result).await
-    }
-
-    /// Does what is to be done with an SQLite file only as long as it is the users'.
-    ///
-    /// # Errors
-    ///
-    /// That of the work, or that of a file that is another one.
-    pub(super) async fn on_the_file<T>(
-        &self,
-        work: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, Status> {
         self.check_file().map_err(|gone| NotReached::new(gone.to_string()).into_status())?;
-        let result = work.await?;
+        let result = self.attempt(statement).await.map_err(Error::into_status)?;
         self.check_file()
             .map_err(|gone| Unanswered::ConnectionLost(gone.to_string()).into_status())?;
         Ok(result)
@@ -277,7 +264,9 @@ impl Pools {
     fn error(&self, error: DbErr) -> Error {
         match (&self.inner, error) {
             (Inner::Sqlite { .. }, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
-                self.busy()
+                let reason = "the connection for the schema is busy: look for what keeps the file \
+                              locked, or for a slow disk";
+                Error::Busy(reason.to_owned())
             }
             (_, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) if Seen::of(&self.seen).full => {
                 Error::Busy(NO_ROOM.to_owned())

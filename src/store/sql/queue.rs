@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -146,15 +147,16 @@ impl<B: Batch> Queue<B> {
     /// alone, and only if that was not begun with.
     pub(super) async fn call(&self, work: B::Work) -> Result<B::Answer, Status> {
         let (answer, mut answered) = oneshot::channel();
-        let ticket = self.enter(work, answer);
+        let mut ticket = self.enter(work, answer);
         let Rules { patience, limit, .. } = self.0.rules;
         let answer = match timeout(patience, &mut answered).await {
             Ok(answer) => answer,
-            Err(_) if self.withdraw(ticket) => return Err(self.0.batch.busy()),
+            Err(_) if ticket.withdraw() => return Err(self.0.batch.busy()),
             Err(_) => timeout(limit.saturating_sub(patience), answered)
                 .await
                 .map_err(|_| Unanswered::DeadlinePassed.into_status())?,
         };
+        ticket.is_out = true;
         answer.unwrap_or_else(|_| Err(Status::internal("the work was broken off by a fault")))
     }
 
@@ -169,12 +171,12 @@ impl<B: Batch> Queue<B> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, work: B::Work, answer: Answer<B>) -> u64 {
+    fn enter(&self, work: B::Work, answer: Answer<B>) -> Ticket<'_, B> {
         let mut state = self.state();
-        let ticket = state.next();
-        state.waiting.push_back(Waiting { ticket, work, answer });
+        let number = state.next();
+        state.waiting.push_back(Waiting { ticket: number, work, answer });
         self.find_worker(&mut state);
-        ticket
+        Ticket { queue: self, number, is_out: false }
     }
 
     /// Gives what waits to a worker, if there may be another one.
@@ -203,17 +205,16 @@ impl<B: Batch> Queue<B> {
         let work = self.clone().work(number);
         if B::BLOCKS {
             let runtime = Handle::current();
-            spawn_blocking(move || runtime.block_on(work));
+            let start = || drop(spawn_blocking(move || runtime.block_on(work)));
+            // It panics where the system has no thread left. The call waits then, and the next one
+            // tries again.
+            if catch_unwind(AssertUnwindSafe(start)).is_err() {
+                state.leaves(number);
+                state.living -= 1;
+            }
         } else {
             tokio::spawn(work);
         }
-    }
-
-    /// Takes work back; whether it was still there.
-    fn withdraw(&self, ticket: u64) -> bool {
-        let mut state = self.state();
-        let place = state.waiting.iter().position(|waiting| waiting.ticket == ticket);
-        place.is_some_and(|place| state.waiting.remove(place).is_some())
     }
 
     /// A worker, who counts from the beginning.
@@ -294,6 +295,32 @@ impl<B: Batch> Queue<B> {
     }
 }
 
+/// The place of a call's work in the queue, which is given up with it.
+struct Ticket<'a, B: Batch> {
+    queue: &'a Queue<B>,
+    number: u64,
+    /// Whether the work is not in the queue any more.
+    is_out: bool,
+}
+
+impl<B: Batch> Ticket<'_, B> {
+    /// Takes the work back; whether it was still there.
+    fn withdraw(&mut self) -> bool {
+        self.is_out = true;
+        let mut state = self.queue.state();
+        let place = state.waiting.iter().position(|waiting| waiting.ticket == self.number);
+        place.is_some_and(|place| state.waiting.remove(place).is_some())
+    }
+}
+
+impl<B: Batch> Drop for Ticket<'_, B> {
+    fn drop(&mut self) {
+        if !self.is_out {
+            self.withdraw();
+        }
+    }
+}
+
 /// What a worker does next.
 enum Next<B: Batch> {
     Works(Vec<B::Work>, Vec<Answer<B>>),
@@ -312,7 +339,8 @@ impl<B: Batch> Drop for Place<B> {
     fn drop(&mut self) {
         let mut state = self.queue.state();
         state.leaves(self.number);
-        state.living -= 1;
+        // One that could not be started may be so later, when a thread is there.
+        state.living = state.living.saturating_sub(1);
         let _ = state.idle.take_if(|idle| idle.number == self.number);
         if !state.waiting.is_empty() {
             self.queue.find_worker(&mut state);

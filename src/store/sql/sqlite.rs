@@ -1,15 +1,15 @@
 //! Connections to an SQLite file by SQLite itself, on threads that may wait for the disk.
 //!
-//! The driver that the servers have hands every row and every statement from a thread to a channel,
-//! which takes longer than what SQLite does.
+//! SeaORM's driver hands every row and every statement from a thread to a channel, which takes
+//! longer than what SQLite does.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, types::Type};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi, types::Type};
 use sea_orm::{IdenStatic as _, Iterable as _};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -17,8 +17,8 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::{entity::Column, url::sqlite_filename};
-use crate::store::NotReached;
+use super::{entity::Column, file::File, url::sqlite_filename};
+use crate::store::{NotReached, Unanswered};
 
 /// How much of the file a connection that reads keeps in memory at the most, in KiB: the upper
 /// levels of the indexes of some millions of users.
@@ -33,44 +33,49 @@ pub(super) enum Access {
 
 /// Connections to a file, as many as are used at the same moment. Clones share them.
 #[derive(Clone)]
-pub(super) struct Connections {
-    file: PathBuf,
+pub(super) struct Connections(Arc<Shared>);
+
+struct Shared {
+    file: File,
+    /// As SQLite opens it.
+    name: PathBuf,
     access: Access,
     /// How long a statement may wait for a lock.
     lock: Duration,
     size: usize,
     slots: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Connection>>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 impl Connections {
     /// Up to `size` connections to the file, which is opened when it is first used.
-    pub(super) fn new(file: &Path, access: Access, size: usize, lock: Duration) -> Self {
-        Self {
-            file: sqlite_filename(file),
+    pub(super) fn new(file: &File, access: Access, size: usize, lock: Duration) -> Self {
+        Self(Arc::new(Shared {
+            file: file.clone(),
+            name: sqlite_filename(file.path()),
             access,
             lock,
             size,
             slots: Arc::new(Semaphore::new(size)),
-            idle: Arc::default(),
-        }
+            idle: Mutex::default(),
+        }))
     }
 
     /// How many connections there may be.
-    pub(super) const fn size(&self) -> usize {
-        self.size
+    pub(super) fn size(&self) -> usize {
+        self.0.size
     }
 
     /// How many connections are idle, and how many are in use.
     pub(super) fn connections(&self) -> (usize, usize) {
-        let used = self.size.saturating_sub(self.slots.available_permits());
+        let used = self.0.size.saturating_sub(self.0.slots.available_permits());
         (self.with_idle(|idle| idle.len()), used)
     }
 
     /// Closes all of them, each after what it is used for.
     pub(super) async fn close(&self) {
-        let all = self.slots.acquire_many(u32::try_from(self.size).unwrap_or(u32::MAX)).await;
-        self.slots.close();
+        let all = self.0.slots.acquire_many(u32::try_from(self.0.size).unwrap_or(u32::MAX)).await;
+        self.0.slots.close();
         self.with_idle(Vec::clear);
         drop(all);
     }
@@ -84,7 +89,7 @@ impl Connections {
         &self,
         patience: Duration,
     ) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        match timeout(patience, Arc::clone(&self.slots).acquire_owned()).await {
+        match timeout(patience, Arc::clone(&self.0.slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(Some(slot)),
             Ok(Err(_)) => {
                 let closed = "the SQLite file is closed: the program ends";
@@ -96,37 +101,74 @@ impl Connections {
 
     /// Uses a connection, on this thread. One that has failed is not used again.
     ///
+    /// Nothing is asked of a file that is not the users' any more, nor is anything acknowledged that
+    /// was written there.
+    ///
     /// # Errors
     ///
-    /// If the file cannot be opened, and what `work` returns.
+    /// If the file cannot be opened or is another one by now, and what `work` returns.
     pub(super) fn with<T>(
         &self,
         slot: OwnedSemaphorePermit,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+        work: impl FnOnce(&mut Used) -> rusqlite::Result<T>,
     ) -> Result<T, Status> {
-        let mut connection = match self.with_idle(Vec::pop) {
+        self.check_file()?;
+        let connection = match self.with_idle(Vec::pop) {
             Some(connection) => connection,
-            None => self.open().map_err(|error| NotReached::new(describe(&error)).into_status())?,
+            None => {
+                let connection = self.open()?;
+                // What was opened was opened by its path.
+                self.check_file()?;
+                connection
+            }
         };
-        let result = work(&mut connection).map_err(|error| status(&error))?;
-        if connection.is_autocommit() {
-            self.with_idle(|idle| idle.push(connection));
+        let mut used = Used { connection, is_spent: false };
+        let result = work(&mut used).map_err(|error| status(&error))?;
+        if !used.connection.is_autocommit() {
+            return Err(Status::internal("a transaction was neither committed nor rolled back"));
+        }
+        self.0
+            .file
+            .check()
+            .map_err(|gone| Unanswered::ConnectionLost(gone.to_string()).into_status())?;
+        if !used.is_spent {
+            self.with_idle(|idle| idle.push(used.connection));
         }
         // Not before the connection is there, or another would be opened in its place.
         drop(slot);
         Ok(result)
     }
 
-    fn with_idle<T>(&self, with: impl FnOnce(&mut Vec<Connection>) -> T) -> T {
-        with(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    fn check_file(&self) -> Result<(), Status> {
+        self.0.file.check().map_err(|gone| NotReached::new(gone.to_string()).into_status())
     }
 
-    fn open(&self) -> rusqlite::Result<Connection> {
+    fn with_idle<T>(&self, with: impl FnOnce(&mut Vec<Connection>) -> T) -> T {
+        with(&mut self.0.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open(&self) -> Result<Connection, Status> {
+        let connection = self.connect().map_err(|error| match is_locked(&error) {
+            true => NotReached::busy(describe(&error)).into_status(),
+            false => NotReached::new(describe(&error)).into_status(),
+        })?;
+        match (self.0.access, connection.is_readonly(MAIN_DB)) {
+            // SQLite opens what it may not write to all the same.
+            (Access::Write, Ok(true) | Err(_)) => {
+                let reason = "the SQLite file cannot be written to: look at its mode, its owner and \
+                              how its disk is mounted";
+                Err(NotReached::new(reason).into_status())
+            }
+            _ => Ok(connection),
+        }
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
         // To read is to write to the index of the journal.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.file, flags)?;
-        connection.busy_timeout(self.lock)?;
-        match self.access {
+        let connection = Connection::open_with_flags(&self.0.name, flags)?;
+        connection.busy_timeout(self.0.lock)?;
+        match self.0.access {
             Access::Read => {
                 connection.pragma_update(None, "query_only", true)?;
                 connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
@@ -141,17 +183,27 @@ impl Connections {
     }
 }
 
+/// A connection in use.
+pub(super) struct Used {
+    pub(super) connection: Connection,
+    /// Whether nobody should use it again.
+    pub(super) is_spent: bool,
+}
+
 /// The status for a statement that failed.
 pub(super) fn status(error: &rusqlite::Error) -> Status {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Status::aborted(describe(error))
-        }
-        Some(ErrorCode::ConstraintViolation) if is_email_address_taken(error) => {
-            Status::already_exists("email address taken")
-        }
+    match error {
+        _ if is_locked(error) => Status::aborted(describe(error)),
+        _ if is_email_address_taken(error) => Status::already_exists("email address taken"),
         _ => Status::internal(describe(error)),
     }
+}
+
+/// Whether another program holds the file: nothing was changed, and the same call may succeed
+/// later.
+pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// By constraint, not by guess: the primary key is unique too.
@@ -164,15 +216,18 @@ fn is_email_address_taken(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether a statement failed by itself, so that the transaction in which it stands goes on without
-/// it. What a trigger raises may roll everything back.
+/// Whether a constraint or a trigger refused what a statement would have made of the users.
+pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+}
+
+/// Whether a statement failed by itself, so that the transaction in which it stands may go on
+/// without it. What a trigger raises may be meant for all of it.
 pub(super) fn is_of_the_statement(error: &rusqlite::Error) -> bool {
-    matches!(
-        error,
-        rusqlite::Error::SqliteFailure(code, _)
-            if code.code == ErrorCode::ConstraintViolation
-                && code.extended_code != ffi::SQLITE_CONSTRAINT_TRIGGER
-    )
+    is_constraint(error)
+        && error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code != ffi::SQLITE_CONSTRAINT_TRIGGER)
 }
 
 /// What happened, for a log: nothing of what the file holds.

@@ -297,8 +297,8 @@ pub(super) fn sqlite_filename(path: &Path) -> PathBuf {
     Path::new(".").join(path)
 }
 
-/// Options of each SQLite connection: WAL so that reads go on beside a write, and a write that is
-/// acknowledged only when it is on the disk.
+/// Options of a connection to an SQLite file for its schema: as those of users' reads and writes
+/// (`sqlite`), WAL, and what is acknowledged is on the disk.
 pub(super) fn sqlite_options(path: &Path, busy_timeout: Duration) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(sqlite_filename(path))

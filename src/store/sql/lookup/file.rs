@@ -37,8 +37,8 @@ impl FileLookup {
 
     /// What each key gets. It keeps this thread waiting for the disk.
     async fn users(&self, keys: Vec<String>) -> Result<Vec<Result<User, Status>>, Status> {
-        let slot = self.reader.slot(self.pools.times().reach).await?.ok_or_else(|| self.busy())?;
-        self.reader.with(slot, |connection| self.query.users(connection, &keys))
+        let slot = self.reader.slot(self.pools.times().lock()).await?.ok_or_else(|| self.busy())?;
+        self.reader.with(slot, |used| self.query.users(&used.connection, &keys))
     }
 }
 
@@ -80,7 +80,7 @@ impl Batch for FileLookup {
 
     async fn run(&self, (): &mut (), keys: Vec<String>) -> Vec<Result<User, Status>> {
         let number = keys.len();
-        let users = self.pools.on_the_file(self.users(keys)).await;
+        let users = self.users(keys).await;
         users.unwrap_or_else(|status| vec![Err(status); number])
     }
 

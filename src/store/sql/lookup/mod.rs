@@ -75,7 +75,8 @@ impl Lookups {
                         slow: Some(SLOW),
                         // Another one could only wait for a connection, on a thread of its own.
                         at_most: pools.size(),
-                        patience: pools.times().reach,
+                        // The rest is for the wait for a connection.
+                        patience: pools.times().turn(),
                         limit,
                         lingers: false,
                     },

@@ -81,7 +81,7 @@ pub(super) async fn up(
     db: &DatabaseConnection,
     busy_timeout: Duration,
 ) -> Result<Vec<String>, DbErr> {
-    let locked = Locked::begin(db).await?;
+    let locked = Locked::begin(db, busy_timeout).await?;
     let result = async {
         let pending: Vec<String> = own().difference(&applied(&locked.0).await?).cloned().collect();
         if !pending.is_empty() {
@@ -91,9 +91,7 @@ pub(super) async fn up(
     }
     .await;
     let result = locked.end(result).await;
-    if db.get_database_backend() == DbBackend::Sqlite {
-        set_busy_timeout(db, busy_timeout).await?;
-    }
+    set_busy_timeout(db, busy_timeout).await?;
     result
 }
 
@@ -103,7 +101,7 @@ pub(super) async fn down(
     db: &DatabaseConnection,
     busy_timeout: Duration,
 ) -> Result<Option<String>, DbErr> {
-    let locked = Locked::begin(db).await?;
+    let locked = Locked::begin(db, busy_timeout).await?;
     let result = async {
         let applied = applied(&locked.0).await?;
         if let Some(newer) = applied.difference(&own()).next() {
@@ -118,9 +116,7 @@ pub(super) async fn down(
     }
     .await;
     let result = locked.end(result).await;
-    if db.get_database_backend() == DbBackend::Sqlite {
-        set_busy_timeout(db, busy_timeout).await?;
-    }
+    set_busy_timeout(db, busy_timeout).await?;
     result
 }
 
@@ -146,7 +142,8 @@ async fn applied<'c>(db: impl IntoSchemaManagerConnection<'c>) -> Result<BTreeSe
 struct Locked(DatabaseTransaction);
 
 impl Locked {
-    async fn begin(db: &DatabaseConnection) -> Result<Self, DbErr> {
+    /// `busy_timeout` is that of calls on SQLite, which is had again if this fails.
+    async fn begin(db: &DatabaseConnection, busy_timeout: Duration) -> Result<Self, DbErr> {
         let options = TransactionOptions {
             // Whoever has waited for the lock has to see what was done under it.
             isolation_level: (db.get_database_backend() == DbBackend::Postgres)
@@ -155,10 +152,14 @@ impl Locked {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        if db.get_database_backend() == DbBackend::Sqlite {
-            set_busy_timeout(db, Duration::from_secs(LOCK_SECONDS.into())).await?;
-        }
-        let transaction = db.begin_with_options(options).await?;
+        set_busy_timeout(db, Duration::from_secs(LOCK_SECONDS.into())).await?;
+        let transaction = match db.begin_with_options(options).await {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                set_busy_timeout(db, busy_timeout).await?;
+                return Err(error);
+            }
+        };
         match db.get_database_backend() {
             // Not a session's lock: that would not survive a pooler in transaction mode.
             DbBackend::Postgres => {
@@ -196,9 +197,12 @@ impl Locked {
     }
 }
 
-/// How long SQLite waits for another writer. There is one connection for writes, so that this is
-/// the one of the next transaction.
+/// How long SQLite waits for another writer. There is one connection for the schema, so that this
+/// is the one of the next transaction.
 async fn set_busy_timeout(db: &DatabaseConnection, timeout: Duration) -> Result<(), DbErr> {
+    if db.get_database_backend() != DbBackend::Sqlite {
+        return Ok(());
+    }
     let pragma = format!("PRAGMA busy_timeout = {}", timeout.as_millis());
     db.execute_unprepared(&pragma).await.map(|_| ())
 }
