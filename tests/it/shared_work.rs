@@ -159,6 +159,7 @@ async fn a_write_that_fails_takes_no_other_with_it() {
         "INSERT OR ROLLBACK INTO names VALUES ('taken')",
         "INSERT INTO owned VALUES ('nobody')",
         "SELECT RAISE(IGNORE)",
+        "SELECT json('{')",
     ] {
         let trigger = format!(
             "CREATE TRIGGER refused BEFORE INSERT ON users WHEN NEW.email_address LIKE 'refused%' \

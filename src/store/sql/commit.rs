@@ -15,7 +15,7 @@ use tonic::Status;
 use super::{
     pools::Pools,
     queue::{Batch, Queue, Rules},
-    sqlite::{Connections, Used, is_constraint, is_locked, is_of_the_statement, status},
+    sqlite::{Connections, Used, is_locked, is_of_the_file, is_of_the_statement, status},
 };
 use crate::store::NotReached;
 
@@ -89,8 +89,8 @@ fn together(
     }
 }
 
-/// Writes by a commit each, so that what fails fails alone. A lock or a disk fails all that come
-/// after: they would only wait for the same.
+/// Writes by a commit each, so that what fails fails alone. A lock or a file that fails is told to
+/// all that come after: they would only wait for the same.
 fn one_by_one(used: &mut Used, statements: &[Statement]) -> Outcomes {
     let mut outcomes = Vec::with_capacity(statements.len());
     let mut failed = None;
@@ -99,8 +99,10 @@ fn one_by_one(used: &mut Used, statements: &[Statement]) -> Outcomes {
             Some(status) => Err(Status::clone(status)),
             None => execute(&used.connection, statement).map_err(|error| {
                 let status = status(&error);
-                if !is_constraint(&error) {
-                    used.is_spent = !is_locked(&error);
+                if is_of_the_file(&error) {
+                    used.is_spent = true;
+                }
+                if used.is_spent || is_locked(&error) {
                     failed = Some(status.clone());
                 }
                 status

@@ -216,18 +216,30 @@ fn is_email_address_taken(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether a constraint or a trigger refused what a statement would have made of the users.
-pub(super) fn is_constraint(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
+/// Whether a statement failed by a constraint of its own, so that the transaction in which it stands
+/// may go on without it. What a trigger raises may be meant for all of it.
+pub(super) fn is_of_the_statement(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| {
+        error.code == ErrorCode::ConstraintViolation
+            && error.extended_code != ffi::SQLITE_CONSTRAINT_TRIGGER
+    })
 }
 
-/// Whether a statement failed by itself, so that the transaction in which it stands may go on
-/// without it. What a trigger raises may be meant for all of it.
-pub(super) fn is_of_the_statement(error: &rusqlite::Error) -> bool {
-    is_constraint(error)
-        && error
-            .sqlite_error()
-            .is_some_and(|error| error.extended_code != ffi::SQLITE_CONSTRAINT_TRIGGER)
+/// Whether the file or its disk failed, whatever the statement.
+pub(super) fn is_of_the_file(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::DiskFull
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::NotADatabase
+                | ErrorCode::OutOfMemory
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+        )
+    )
 }
 
 /// What happened, for a log: nothing of what the file holds.
