@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    record::Record,
+    record::{Record, whole},
     sections::{CONNECTIONS, LATENCY, SIZES, Section},
 };
 
@@ -107,7 +107,11 @@ fn plot(title: &str, records: &[&Record], value: impl Fn(&Record) -> f64, digits
             "floor" => "#8a8f98",
             _ => "#c98b2b",
         };
-        Bar { label, value, figure: format!("{value:.digits$}"), color }
+        let figure = match digits {
+            0 => whole(value),
+            _ => format!("{value:.digits$}"),
+        };
+        Bar { label, value, figure, color }
     });
     svg(title, &bars.collect::<Vec<_>>())
 }

@@ -6,7 +6,7 @@ use std::{pin::Pin, time::Duration};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::slice::Slice;
+use crate::{figures::thousands, slice::Slice};
 
 /// What is measured.
 #[derive(Debug, Clone, Serialize)]
@@ -152,4 +152,10 @@ pub fn median(mut values: Vec<f64>) -> f64 {
         length if length % 2 == 1 => values[length / 2],
         length => f64::midpoint(values[length / 2 - 1], values[length / 2]),
     }
+}
+
+/// A figure without what comes after the point.
+pub fn whole(figure: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is positive")]
+    thousands(figure.round() as u64)
 }

@@ -11,7 +11,7 @@ use crate::{
     figures::{mebibytes, thousands},
     goals::Goal,
     plots,
-    record::{Record, throughput},
+    record::{Record, throughput, whole},
     sections::Section,
     startup::Startup,
 };
@@ -43,11 +43,6 @@ pub fn table(section: &Section) -> String {
         );
     }
     table
-}
-
-fn whole(figure: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is positive")]
-    thousands(figure.round() as u64)
 }
 
 /// Everything as JSON.

@@ -55,20 +55,13 @@ impl Json {
 
     fn text(&mut self, text: &str) {
         let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-        self.0.push(b'"');
         // Not `all`, which looks at one after the other until it is sure.
         if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
-            self.0.extend_from_slice(text.as_bytes());
+            self.raw("\"").raw(text).raw("\"");
         } else {
-            for byte in text.bytes() {
-                match byte {
-                    b'"' | b'\\' => self.0.extend_from_slice(&[b'\\', byte]),
-                    ..b' ' => self.0.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-                    _ => self.0.push(byte),
-                }
-            }
+            // Into memory a text can always be written.
+            let _ = serde_json::to_writer(&mut self.0, text);
         }
-        self.0.push(b'"');
     }
 
     fn base64(&mut self, bytes: &[u8]) {
