@@ -3,7 +3,7 @@
 //!
 //! What changes something is for this host alone: the listener knows nobody.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -15,7 +15,7 @@ use crate::{
     drain::Drain,
     metrics::{self, Metrics},
     readiness::Readiness,
-    server::Service,
+    server::{Origin, Service},
     telemetry::{Log, LogLevel},
 };
 
@@ -38,7 +38,8 @@ pub struct Admin {
 }
 
 impl Service for Admin {
-    async fn call(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn call(&self, request: Request<Incoming>, origin: &Origin) -> Response<Full<Bytes>> {
+        let is_local = is_local(&request, origin);
         let path = request.uri().path();
         let method = request.method();
         match (path, method) {
@@ -46,9 +47,9 @@ impl Service for Admin {
             ("/livez", &Method::GET | &Method::HEAD) => text(StatusCode::OK, "ok\n"),
             ("/readyz", &Method::GET | &Method::HEAD) => self.ready(),
             ("/metrics", &Method::GET | &Method::HEAD) => self.metrics(),
-            ("/drain", &Method::POST) if is_local(&request) => self.begin_to_drain(),
-            ("/log-level", &Method::GET | &Method::HEAD) if is_local(&request) => self.log_level(),
-            ("/log-level", &Method::PUT) if is_local(&request) => {
+            ("/drain", &Method::POST) if is_local => self.begin_to_drain(),
+            ("/log-level", &Method::GET | &Method::HEAD) if is_local => self.log_level(),
+            ("/log-level", &Method::PUT) if is_local => {
                 self.set_log_level(request.into_body()).await
             }
             ("/drain", &Method::POST)
@@ -129,12 +130,9 @@ impl Admin {
 }
 
 /// Whether a request comes from this host, and from no web page that is open there.
-fn is_local(request: &Request<Incoming>) -> bool {
-    if request.headers().contains_key(header::ORIGIN) {
-        return false;
-    }
-    let address = request.extensions().get::<SocketAddr>();
-    address.is_some_and(|address| address.ip().to_canonical().is_loopback())
+fn is_local(request: &Request<Incoming>, origin: &Origin) -> bool {
+    !request.headers().contains_key(header::ORIGIN)
+        && origin.address.ip().to_canonical().is_loopback()
 }
 
 fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {

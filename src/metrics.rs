@@ -3,7 +3,10 @@
 //! Labels have few values, all of them written in this program: no email address, no ID and no text
 //! from outside ever becomes one.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
@@ -30,6 +33,8 @@ pub struct Metrics {
     store_call_duration: HistogramVec,
     store_contract_violations: IntCounterVec,
     in_flight_requests: IntGauge,
+    /// How many there are now; the gauge shows it when it is read.
+    in_flight: AtomicUsize,
     connections: IntGauge,
     tls_handshakes: IntCounterVec,
     tls_reloads: IntCounterVec,
@@ -123,6 +128,7 @@ impl Metrics {
                 "in_flight_requests",
                 "Requests that are being received or resolved.",
             )?,
+            in_flight: AtomicUsize::new(0),
             connections: gauge("connections", "Open connections to the endpoint.")?,
             tls_handshakes: counters(
                 "tls_handshakes_total",
@@ -160,6 +166,8 @@ impl Metrics {
     ///
     /// If something collected cannot be written in that format.
     pub fn text(&self) -> prometheus::Result<Vec<u8>> {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        self.in_flight_requests.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         let mut families = self.registry.gather();
         families.extend(process());
         let mut text = Vec::new();
@@ -170,6 +178,15 @@ impl Metrics {
     /// An action was invoked.
     pub fn action(&self, action: &'static str, outcome: &'static str, duration: Duration) {
         observe(&self.action_duration.with_label_values(&[action, outcome]), duration);
+    }
+
+    /// Where an action that succeeds is counted, and the call of its method: to look them up by
+    /// their labels each time takes longer than to count.
+    pub fn success(&self, action: &'static str, method: &'static str) -> Success {
+        Success {
+            action: self.action_duration.with_label_values(&[action, "ok"]),
+            store_call: self.store_call_duration.with_label_values(&[method, "OK"]),
+        }
     }
 
     /// A request was answered without an action being invoked.
@@ -205,9 +222,19 @@ impl Metrics {
         self.store_contract_violations.with_label_values(&[method, check]).inc();
     }
 
-    /// A request is in flight until the guard is dropped.
-    pub fn in_flight_request(&self) -> InUse {
-        InUse::new(&self.in_flight_requests)
+    /// One more request is in flight, if that is no more than `max`, until
+    /// [`request_ended`](Self::request_ended); whether it is.
+    pub fn request_begun(&self, max: usize) -> bool {
+        let is_one_too_many = self.in_flight.fetch_add(1, Ordering::Relaxed) >= max;
+        if is_one_too_many {
+            self.request_ended();
+        }
+        !is_one_too_many
+    }
+
+    /// A request is in flight no longer.
+    pub fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A connection is open until the guard is dropped.
@@ -245,6 +272,21 @@ fn process() -> Vec<prometheus::proto::MetricFamily> {
 
 fn observe(histogram: &Histogram, duration: Duration) {
     histogram.observe(duration.as_secs_f64());
+}
+
+/// Where an action that succeeds is counted.
+#[derive(Debug)]
+pub struct Success {
+    action: Histogram,
+    store_call: Histogram,
+}
+
+impl Success {
+    /// It has taken so long, and the call of the store within it.
+    pub fn observe(&self, action: Duration, store_call: Duration) {
+        observe(&self.action, action);
+        observe(&self.store_call, store_call);
+    }
 }
 
 /// Counts one in a gauge until it is dropped.

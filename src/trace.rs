@@ -7,7 +7,7 @@
 //! Without `--otlp-endpoint` the spans are disabled where they stand, and only the trace of a
 //! caller that has one is carried along.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::{net::IpAddr, pin::Pin};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use opentelemetry::{
@@ -39,8 +39,8 @@ pub struct ServerSpan {
 }
 
 impl ServerSpan {
-    /// Begins with the request. `path` is that of the endpoint.
-    pub fn of<B>(request: &Request<B>, path: &str) -> Self {
+    /// Begins with the request, from `client`. `path` is that of the endpoint.
+    pub fn of<B>(request: &Request<B>, client: IpAddr, path: &str) -> Self {
         let caller = request.headers().contains_key(TRACEPARENT).then(|| {
             TraceContextPropagator::new()
                 .extract_with_context(&Context::new(), &Headers(request.headers()))
@@ -63,10 +63,7 @@ impl ServerSpan {
             "url.path" = route.unwrap_or(REDACTED),
             "url.scheme" = "https",
             "network.protocol.version" = protocol_version(request.version()),
-            "client.address" = request
-                .extensions()
-                .get::<SocketAddr>()
-                .map(|address| display(address.ip().to_canonical())),
+            "client.address" = display(client.to_canonical()),
             "error.type" = Empty,
             faroe.action = Empty,
             faroe.action_invocation_id = Empty,
@@ -95,6 +92,11 @@ impl ServerSpan {
         end(&span);
         response
     }
+}
+
+/// Whether there is a span to say anything in.
+pub fn is_recorded() -> bool {
+    !Span::current().is_none()
 }
 
 /// Says in the span of the request what was invoked.
@@ -135,10 +137,7 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 
 /// The trace that the log can be searched for, where traces are sent.
 pub fn id() -> Option<TraceId> {
-    if Span::current().is_none() {
-        return None;
-    }
-    Some(Context::map_current(|context| context.span().span_context().trace_id()))
+    is_recorded().then(|| Context::map_current(|context| context.span().span_context().trace_id()))
 }
 
 /// Hands the trace on with a call.

@@ -12,8 +12,8 @@ use crate::proto::User;
 const ROOM: usize = 640;
 
 /// The body of a success, members in the order of the specification.
-pub(super) fn success(id: &ActionInvocationId, user: Option<&User>) -> Vec<u8> {
-    let mut json = Json(Vec::with_capacity(ROOM));
+pub(super) fn success(id: &ActionInvocationId, user: Option<&User>) -> String {
+    let mut json = Json(String::with_capacity(ROOM));
     json.raw(r#"{"ok":true,"action_invocation_id":"#).text(id.as_str());
     json.raw(r#","values":{"#);
     if let Some(user) = user {
@@ -35,8 +35,8 @@ pub(super) fn success(id: &ActionInvocationId, user: Option<&User>) -> Vec<u8> {
 }
 
 /// The body of an action error, members in the order of the specification.
-pub(super) fn error(id: &ActionInvocationId, code: ErrorCode) -> Vec<u8> {
-    let mut json = Json(Vec::new());
+pub(super) fn error(id: &ActionInvocationId, code: ErrorCode) -> String {
+    let mut json = Json(String::new());
     json.raw(r#"{"ok":false,"action_invocation_id":"#).text(id.as_str());
     json.raw(r#","error_code":"#).text(code.as_str());
     json.raw("}");
@@ -44,12 +44,12 @@ pub(super) fn error(id: &ActionInvocationId, code: ErrorCode) -> Vec<u8> {
 }
 
 /// JSON under way.
-struct Json(Vec<u8>);
+struct Json(String);
 
 impl Json {
     /// As it is.
     fn raw(&mut self, json: &str) -> &mut Self {
-        self.0.extend_from_slice(json.as_bytes());
+        self.0.push_str(json);
         self
     }
 
@@ -59,13 +59,14 @@ impl Json {
         if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
             self.raw("\"").raw(text).raw("\"");
         } else {
-            // Into memory a text can always be written.
-            let _ = serde_json::to_writer(&mut self.0, text);
+            self.raw(&serde_json::Value::from(text).to_string());
         }
     }
 
     fn base64(&mut self, bytes: &[u8]) {
-        self.raw("\"").raw(&STANDARD.encode(bytes)).raw("\"");
+        self.raw("\"");
+        STANDARD.encode_string(bytes, &mut self.0);
+        self.raw("\"");
     }
 
     fn integer(&mut self, integer: i32) {
@@ -89,7 +90,7 @@ mod tests {
         let id = id();
         let due =
             format!(r#"{{"ok":true,"action_invocation_id":"{}","values":{{}}}}"#, id.as_str());
-        assert_eq!(String::from_utf8(success(&id, None)).unwrap(), due);
+        assert_eq!(success(&id, None), due);
     }
 
     proptest! {
@@ -135,7 +136,7 @@ mod tests {
                 sessions_counter: counters[3],
             };
             let answer = success(&id, Some(&user));
-            prop_assert_eq!(serde_json::from_slice::<Value>(&answer).unwrap(), due);
+            prop_assert_eq!(serde_json::from_str::<Value>(&answer).unwrap(), due);
         }
     }
 }

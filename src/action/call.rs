@@ -1,19 +1,16 @@
 //! A call of the store, and what comes of it: within its time, past the breaker, in its span.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use tokio::time::Instant;
 use tonic::Code;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Action, ActionInvocationId, ErrorCode, Failure, Invocation, NotInvoked, Resolution,
-    ResponseBody, answer, error::CallError,
+    Action, ActionInvocationId, ActionServer, ErrorCode, Failure, Invocation, NotInvoked,
+    Resolution, ResponseBody, answer, error::CallError,
 };
-use crate::{
-    proto::user_store_server::UserStore,
-    store::{self, Breaker, Deadline, Unanswered, code_name},
-};
+use crate::store::{Deadline, Unanswered, code_name};
 
 /// The end of a write, which is told in any case: the store may have acted.
 pub(super) struct Ending<E: FnOnce(&Result<Resolution, NotInvoked>)> {
@@ -49,7 +46,7 @@ impl BrokenOff {
     pub(super) fn resolution(&self) -> Resolution {
         let code = ErrorCode::InternalError;
         let user_id = self.user_id.clone();
-        failed(self.action, self.id.clone(), user_id, Duration::ZERO, code, Failure::BrokenOff)
+        failed(self.action, self.id, user_id, Duration::ZERO, code, Failure::BrokenOff)
     }
 }
 
@@ -57,17 +54,14 @@ impl BrokenOff {
 pub(super) struct Call<I> {
     pub(super) id: ActionInvocationId,
     pub(super) invocation: I,
-    pub(super) store: Arc<dyn UserStore>,
-    pub(super) breaker: Breaker,
-    pub(super) timeout: Duration,
-    pub(super) spans: Option<store::Spans>,
 }
 
 impl<I: Invocation> Call<I> {
     /// Makes the call, and the answer from what comes of it.
-    pub(super) async fn resolve(self) -> Result<Resolution, NotInvoked> {
-        let Self { id, invocation, store, breaker, timeout, spans } = self;
-        let not_reached = |id, store_time, source| NotInvoked::StoreNotReached {
+    pub(super) async fn resolve(self, server: &ActionServer) -> Result<Resolution, NotInvoked> {
+        let Self { id, invocation } = self;
+        let ActionServer { store, breaker, store_timeout, store_spans: spans, .. } = server;
+        let not_reached = |store_time, source| NotInvoked::StoreNotReached {
             action: I::ACTION,
             action_invocation_id: id,
             store_time,
@@ -75,19 +69,19 @@ impl<I: Invocation> Call<I> {
         };
         let admitted = match breaker.admit() {
             Ok(admitted) => admitted,
-            Err(source) => return Err(not_reached(id, None, source)),
+            Err(source) => return Err(not_reached(None, source)),
         };
         let start = Instant::now();
-        let deadline = start + timeout;
+        let deadline = start + *store_timeout;
         let written_user = invocation.written_user().map(str::to_owned);
         let span =
             spans.as_ref().map_or_else(Span::none, |spans| spans.of_call(I::ACTION.method()));
-        let call = pin!(invocation.call(&*store, Deadline(deadline)));
+        let call = pin!(invocation.call(&**store, Deadline(deadline)));
         let result = tokio::time::timeout_at(deadline, call.instrument(span.clone()))
             .await
             .unwrap_or_else(|_| Err(CallError::unanswered(Unanswered::DeadlinePassed)));
         let store_time = start.elapsed();
-        if let Some(spans) = &spans {
+        if let Some(spans) = spans {
             let code = result.as_ref().map_or_else(CallError::code, |_| Code::Ok);
             spans.ended(&span, code, code_name(code));
         }
@@ -112,7 +106,7 @@ impl<I: Invocation> Call<I> {
             Err(CallError::Failed(code, failure)) => {
                 Ok(failed(I::ACTION, id, written_user, store_time, code, failure))
             }
-            Err(CallError::NotReached(source)) => Err(not_reached(id, Some(store_time), source)),
+            Err(CallError::NotReached(source)) => Err(not_reached(Some(store_time), source)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ID of one action invocation. `faroe-endpoint`, section 1.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, str};
 
 const ALPHABET: [u8; 32] = *b"abcdefghjkmnopqrstuvwxyz23456789";
 const LENGTH: usize = 24;
@@ -8,8 +8,8 @@ const LENGTH: usize = 24;
 /// 24 characters from `abcdefghjkmnopqrstuvwxyz23456789`, 5 random bits each, from the operating
 /// system's cryptographic source. It identifies an invocation in the answer, the logs and the
 /// calls of the store, and says nothing about the user.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ActionInvocationId(String);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ActionInvocationId([u8; LENGTH]);
 
 impl ActionInvocationId {
     /// A new ID.
@@ -18,13 +18,13 @@ impl ActionInvocationId {
     ///
     /// If the operating system gives no random bytes.
     pub(super) fn generate() -> Result<Self, getrandom::Error> {
-        let random = random()?;
-        Ok(Self(random.iter().map(|byte| character(*byte)).collect()))
+        random().map(|random| Self(random.map(character)))
     }
 
     /// The 24 characters.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // All of the alphabet is ASCII.
+        str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -48,19 +48,19 @@ fn random() -> Result<[u8; LENGTH], getrandom::Error> {
 }
 
 /// The character for the low 5 bits of a random byte.
-fn character(byte: u8) -> char {
-    char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])
+fn character(byte: u8) -> u8 {
+    ALPHABET[usize::from(byte) % ALPHABET.len()]
 }
 
 impl fmt::Display for ActionInvocationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for ActionInvocationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

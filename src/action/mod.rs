@@ -203,26 +203,20 @@ impl ActionServer {
     {
         let id = ActionInvocationId::generate().map_err(NotInvoked::NoRandomness)?;
         let invocation = I::decode(arguments, id.as_str().to_owned())?;
-        let call = Call {
-            id,
-            invocation,
-            store: Arc::clone(&self.store),
-            breaker: self.breaker.clone(),
-            timeout: self.store_timeout,
-            spans: self.store_spans.clone(),
-        };
+        let call = Call { id, invocation };
         if I::ACTION.is_read() {
-            return call.resolve().await;
+            return call.resolve(self).await;
         }
         let broken_off = BrokenOff {
             action: I::ACTION,
-            id: call.id.clone(),
+            id,
             user_id: call.invocation.written_user().map(str::to_owned),
         };
         let ending = Ending { ended: ended.take(), broken_off: broken_off.clone() };
         let (answer, answered) = oneshot::channel();
+        let server = self.clone();
         self.writes.spawn(trace::carried(async move {
-            let result = call.resolve().await;
+            let result = call.resolve(&server).await;
             ending.told(&result);
             // Where nobody is left to answer, that has said what became of it.
             let _ = answer.send(result);

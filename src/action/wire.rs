@@ -111,10 +111,15 @@ impl<'a> Members<'a> {
         if text.starts_with('\u{feff}') {
             return Err(BadRequest::ByteOrderMark);
         }
-        let whole: &RawValue =
-            serde_json::from_str(text).map_err(|error| BadRequest::NotJson(error.to_string()))?;
-        check_strings(whole.get())?;
-        Self::of_value(whole).ok_or(BadRequest::NotAnObject)
+        // What is an object is read once; what is not is read by its grammar alone, to say what
+        // is wrong with it.
+        let members = serde_json::from_str(text);
+        if members.is_err() {
+            let whole: Result<&RawValue, _> = serde_json::from_str(text);
+            whole.map_err(|error| BadRequest::NotJson(error.to_string()))?;
+        }
+        check_strings(text)?;
+        members.map_err(|_| BadRequest::NotAnObject)
     }
 
     /// The members of a value that is an object, of a body that was checked.

@@ -15,19 +15,18 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use self::{
     problem::{Problem, set_content_type},
-    record::{count, log, log_refused, record},
+    record::{Counts, InFlight, log, log_refused, record},
 };
 use crate::{
     action::ActionServer,
     authz::AllowList,
     drain::Drain,
     metrics::{Metrics, RejectedRequest},
-    server::{Caller, Service},
+    server::{Origin, Service},
     telemetry::Occasionally,
     trace::ServerSpan,
 };
@@ -67,8 +66,7 @@ pub struct Config {
 pub struct Endpoint {
     config: Arc<Config>,
     actions: ActionServer,
-    metrics: Arc<Metrics>,
-    slots: Arc<Semaphore>,
+    counts: Arc<Counts>,
     shedding: Arc<Occasionally>,
     drain: Drain,
 }
@@ -78,17 +76,16 @@ impl Endpoint {
     /// `drain`.
     pub fn new(config: Config, actions: ActionServer, metrics: Arc<Metrics>, drain: Drain) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(config.max_in_flight)),
             config: Arc::new(config),
             actions,
-            metrics,
+            counts: Arc::new(Counts::new(metrics)),
             shedding: Arc::default(),
             drain,
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let Some(caller) = request.extensions().get::<Arc<Caller>>().cloned() else {
+    async fn answer(&self, request: Request<Incoming>, origin: &Origin) -> Response<Full<Bytes>> {
+        let Some(caller) = &origin.caller else {
             return self.refuse(request, "(no certificate)", Problem::forbidden());
         };
         let name = caller.peer().name();
@@ -103,10 +100,9 @@ impl Endpoint {
             return self.refuse(request, name, problem);
         }
         let (head, mut body) = request.into_parts();
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+        let Some(in_flight) = InFlight::begin(&self.counts, self.config.max_in_flight) else {
             return self.shed(head.version, body, name).await;
         };
-        let in_flight = (slot, self.metrics.in_flight_request());
         let body = match self.receive(&mut body).await {
             Ok(received) => received,
             Err(problem) => return self.answer_early(head.version, body, name, &problem),
@@ -116,11 +112,12 @@ impl Endpoint {
         let resolved = self
             .actions
             .resolve_then(&body, {
-                let metrics = Arc::clone(&self.metrics);
+                let caller = Arc::clone(caller);
                 move |result| {
-                    count(result, &metrics, start.elapsed());
+                    let duration = start.elapsed();
+                    in_flight.counts().count(result, duration);
                     record(result);
-                    log(result, caller.peer().name(), start.elapsed());
+                    log(result, caller.peer().name(), duration);
                     drop(in_flight);
                 }
             })
@@ -217,7 +214,7 @@ impl Endpoint {
         caller: &str,
         problem: &Problem,
     ) -> Response<Full<Bytes>> {
-        self.metrics.rejected_request(problem.reason);
+        self.counts.metrics.rejected_request(problem.reason);
         log_refused(caller, problem);
         let mut response = problem.response();
         if body.is_end_stream() {
@@ -249,10 +246,10 @@ async fn discard(body: &mut Incoming, time: Duration) {
 }
 
 impl Service for Endpoint {
-    async fn call(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn call(&self, request: Request<Incoming>, origin: &Origin) -> Response<Full<Bytes>> {
         let is_head = request.method() == Method::HEAD;
-        let span = ServerSpan::of(&request, &self.config.path);
-        let response = span.around(pin!(self.answer(request))).await;
+        let span = ServerSpan::of(&request, origin.address.ip(), &self.config.path);
+        let response = span.around(pin!(self.answer(request, origin))).await;
         if is_head { without_body(response) } else { response }
     }
 }

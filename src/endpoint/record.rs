@@ -1,46 +1,82 @@
 //! What is kept of a request: in the metrics, in the trace, in the log, and who changed which user.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, field::display, info, warn};
 
 use super::problem::Problem;
 use crate::{
-    action::{Action, ErrorCode, Failure, NotInvoked, Resolution},
-    metrics::{Metrics, RejectedRequest},
+    action::{Action, ErrorCode, NotInvoked, Resolution},
+    metrics::{Metrics, RejectedRequest, Success},
     store::code_name,
     telemetry::AUDIT,
     trace,
 };
 
-pub(super) fn count(
-    result: &Result<Resolution, NotInvoked>,
-    metrics: &Metrics,
-    duration: Duration,
-) {
-    match result {
-        Ok(resolution) => {
-            let method = resolution.action.method();
-            metrics.action(resolution.action.as_str(), resolution.outcome(), duration);
-            let failure = resolution.failure.as_ref();
-            let code = failure.map_or("OK", |failure| code_name(failure.code()));
-            metrics.store_call(method, code, resolution.store_time);
-            if let Some(check) = failure.and_then(Failure::violation) {
-                metrics.store_contract_violation(method, check);
+/// What requests are counted in.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) metrics: Arc<Metrics>,
+    /// By action.
+    successes: [Success; Action::ALL.len()],
+}
+
+impl Counts {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        let success = |action: Action| metrics.success(action.as_str(), action.method());
+        Self { successes: Action::ALL.map(success), metrics }
+    }
+
+    pub(super) fn count(&self, result: &Result<Resolution, NotInvoked>, duration: Duration) {
+        let metrics = &self.metrics;
+        match result {
+            Ok(Resolution { action, store_time, failure: None, .. }) => {
+                self.successes[*action as usize].observe(duration, *store_time);
             }
-        }
-        Err(not_invoked) => {
-            metrics.rejected_request(Problem::not_invoked(not_invoked).reason);
-            if let NotInvoked::StoreNotReached { action, store_time: Some(time), .. } = not_invoked
-            {
-                metrics.store_call(action.method(), "UNAVAILABLE", *time);
+            Ok(resolution @ Resolution { action, store_time, failure: Some(failure), .. }) => {
+                metrics.action(action.as_str(), resolution.outcome(), duration);
+                metrics.store_call(action.method(), code_name(failure.code()), *store_time);
+                if let Some(check) = failure.violation() {
+                    metrics.store_contract_violation(action.method(), check);
+                }
+            }
+            Err(not_invoked) => {
+                metrics.rejected_request(Problem::not_invoked(not_invoked).reason);
+                if let NotInvoked::StoreNotReached { action, store_time: Some(time), .. } =
+                    not_invoked
+                {
+                    metrics.store_call(action.method(), "UNAVAILABLE", *time);
+                }
             }
         }
     }
 }
 
+/// A request in flight, until it is dropped.
+pub(super) struct InFlight(Arc<Counts>);
+
+impl InFlight {
+    /// One more, if that is no more than `max`.
+    pub(super) fn begin(counts: &Arc<Counts>, max: usize) -> Option<Self> {
+        counts.metrics.request_begun(max).then(|| Self(Arc::clone(counts)))
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.metrics.request_ended();
+    }
+}
+
 /// What the span of the request says of it.
 pub(super) fn record(result: &Result<Resolution, NotInvoked>) {
+    if !trace::is_recorded() {
+        return;
+    }
     match result {
         Ok(resolution) => {
             trace::invoked(resolution.action.as_str(), resolution.action_invocation_id.as_str());
@@ -72,19 +108,36 @@ fn log_resolution(resolution: &Resolution, caller: &str, duration: Duration) {
     let outcome = resolution.outcome();
     let action_invocation_id = resolution.action_invocation_id.as_str();
     let duration_ms = duration.as_secs_f64() * 1e3;
-    let trace_id = trace::id().map(display);
+    // Most lines are not written: it is looked up where one is.
+    let trace_id = || trace::id().map(display);
     match &resolution.failure {
         None if resolution.action.is_read() => {
-            debug!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, "invoked");
+            debug!(
+                action,
+                outcome,
+                action_invocation_id,
+                caller,
+                duration_ms,
+                trace_id = trace_id(),
+                "invoked"
+            );
         }
         None => {
-            info!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, "invoked")
+            info!(
+                action,
+                outcome,
+                action_invocation_id,
+                caller,
+                duration_ms,
+                trace_id = trace_id(),
+                "invoked"
+            )
         }
         Some(failure) if resolution.error_code.is_some_and(ErrorCode::is_the_stores_word) => {
-            info!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, %failure, "invoked");
+            info!(action, outcome, action_invocation_id, caller, duration_ms, trace_id = trace_id(), %failure, "invoked");
         }
         Some(failure) => {
-            warn!(action, outcome, action_invocation_id, caller, duration_ms, trace_id, %failure, "invoked");
+            warn!(action, outcome, action_invocation_id, caller, duration_ms, trace_id = trace_id(), %failure, "invoked");
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
     Server, Service,
     activity::{Activity, Expired, Limits},
     answer::Answer,
-    identity::{Caller, Identity, certificate_ended, verified_peer},
+    identity::{Caller, Identity, Origin, certificate_ended, verified_peer},
     room::Newcomer,
     wire::Wire,
 };
@@ -155,20 +155,18 @@ impl<S: Service> Connection<S> {
         let metrics = self.server.metrics.clone();
         let io = TokioIo::new(Wire::new(stream, Arc::clone(&activity), metrics, http2));
         let service = service_fn({
-            let server = Arc::clone(&self.server);
-            let address = self.address;
             let caller = identity.as_ref().map(|identity| Arc::clone(&identity.caller));
-            let activity = Arc::clone(&activity);
-            move |mut request: Request<Incoming>| {
-                let (busy, number) = activity.request();
-                request.extensions_mut().insert(address);
-                if let Some(caller) = &caller {
-                    request.extensions_mut().insert(Arc::clone(caller));
-                }
-                let (server, activity) = (Arc::clone(&server), Arc::clone(&activity));
+            let origin = Origin { address: self.address, caller };
+            // Of the connection alone: what all of them share, each processor would take from the
+            // others with every request.
+            let connection = Arc::new((Arc::clone(&self.server), origin, Arc::clone(&activity)));
+            move |request: Request<Incoming>| {
+                let connection = Arc::clone(&connection);
                 // Boxed, because hyper keeps room for it with each connection of HTTP/1.1.
                 Box::pin(async move {
-                    let mut response = server.service.call(request).await;
+                    let (server, origin, activity) = &*connection;
+                    let (busy, number) = activity.request();
+                    let mut response = server.service.call(request, origin).await;
                     let limit = server.config.max_requests_per_connection;
                     let is_last = limit.is_some_and(|limit| number >= limit);
                     if !http2 && (is_last || server.drain.has_begun()) {
@@ -180,7 +178,7 @@ impl<S: Service> Connection<S> {
                     }
                     drop(busy);
                     Ok::<_, Infallible>(response.map(|body| match http2 {
-                        true => Answer::http2(body, activity),
+                        true => Answer::http2(body, Arc::clone(activity)),
                         false => Answer::http1(body),
                     }))
                 })

@@ -2,6 +2,7 @@
 //! lose its authority while the connection goes on.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +15,15 @@ use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::server::TlsStream;
 
 use crate::tls::{Peer, ServerMaterial, Shown};
+
+/// Whom the requests of a connection are from.
+#[derive(Debug)]
+pub struct Origin {
+    /// The other end.
+    pub address: SocketAddr,
+    /// Who is there; nobody knows on a listener without TLS.
+    pub caller: Option<Arc<Caller>>,
+}
 
 /// Whoever is at the other end of a connection: a peer whose certificate was verified.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! Accepting connections and serving HTTP on them: TLS, limits, and the end.
 //!
-//! It runs any service and knows nothing of what that does. The verified identity of the peer goes
-//! into each request's extensions, as `Arc<`[`Caller`]`>`, and its address, as a [`SocketAddr`](std::net::SocketAddr); on a
-//! listener without TLS there is only the address.
+//! It runs any service and knows nothing of what that does. With each request it says whom that is
+//! from: an [`Origin`].
 
 mod activity;
 mod answer;
@@ -19,7 +18,7 @@ use hyper::body::{Bytes, Incoming};
 use tokio::{net::TcpListener, sync::watch};
 use tracing::warn;
 
-pub use self::identity::Caller;
+pub use self::identity::{Caller, Origin};
 use self::{
     connection::{Connection, Notices},
     room::Room,
@@ -70,6 +69,7 @@ pub trait Service: Send + Sync + 'static {
     fn call(
         &self,
         request: Request<Incoming>,
+        origin: &Origin,
     ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 

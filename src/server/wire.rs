@@ -21,6 +21,8 @@ pub(super) struct Wire<T> {
     stream: T,
     activity: Arc<Activity>,
     metrics: Option<Arc<Metrics>>,
+    /// Whether the peer takes nothing at present, as `activity` was told.
+    is_blocked: bool,
     /// Of HTTP/2 only.
     frames: Option<Frames>,
 }
@@ -32,7 +34,8 @@ impl<T> Wire<T> {
         metrics: Option<Arc<Metrics>>,
         http2: bool,
     ) -> Self {
-        Self { stream, activity, metrics, frames: http2.then(Frames::default) }
+        let frames = http2.then(Frames::default);
+        Self { stream, activity, metrics, is_blocked: false, frames }
     }
 
     /// Bytes have left.
@@ -49,8 +52,11 @@ impl<T> Wire<T> {
     }
 
     /// Whether all that was written has left, as the result of writing or flushing tells.
-    fn noted<R>(&self, result: Poll<R>) -> Poll<R> {
-        self.activity.blocked(result.is_pending());
+    fn noted<R>(&mut self, result: Poll<R>) -> Poll<R> {
+        if self.is_blocked != result.is_pending() {
+            self.is_blocked = result.is_pending();
+            self.activity.blocked(self.is_blocked);
+        }
         result
     }
 }

@@ -37,24 +37,24 @@ impl Breaker {
     /// # Errors
     ///
     /// [`NotReached`] while the circuit is open and another call is the probe.
-    pub fn admit(&self) -> Result<Admitted, NotReached> {
+    pub fn admit(&self) -> Result<Admitted<'_>, NotReached> {
         let open = self.0.failures.load(Ordering::Acquire) >= FAILURES;
         if open && self.0.probing.swap(true, Ordering::AcqRel) {
             return Err(NotReached::new("the store is away, and another call is trying it"));
         }
-        Ok(Admitted { state: Arc::clone(&self.0), probe: open })
+        Ok(Admitted { state: &self.0, probe: open })
     }
 }
 
 /// A call that was let through. One that is dropped without a word was given up by its caller, or
 /// had no turn: neither says whether the store is there.
 #[derive(Debug)]
-pub struct Admitted {
-    state: Arc<State>,
+pub struct Admitted<'a> {
+    state: &'a State,
     probe: bool,
 }
 
-impl Admitted {
+impl Admitted<'_> {
     /// The store answered.
     pub fn answered(self) {
         // Mostly there is nothing to reset, and nothing to write that other cores would have to
@@ -76,7 +76,7 @@ impl Admitted {
     }
 }
 
-impl Drop for Admitted {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
         if self.probe {
             self.state.probing.store(false, Ordering::Release);

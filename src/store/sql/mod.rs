@@ -3,14 +3,14 @@
 //! One implementation for all of them. Each action is one statement, which the database makes
 //! atomic by itself; whether an email address is free is decided by a unique constraint, and
 //! whether a counter still has its value by the `WHERE` of the update. What the calls of one moment
-//! can share, they share: look-ups a query or a transaction
-//! (`lookup`), and writes to SQLite a commit (`commit`).
+//! can share, they share: look-ups a query or a transaction (`lookup`), and writes a connection or,
+//! to SQLite, a commit (`write`).
 
-mod commit;
 mod entity;
 mod error;
 mod file;
 mod follow;
+mod held;
 mod lookup;
 mod migration;
 mod pools;
@@ -19,6 +19,7 @@ mod server_pool;
 mod sqlite;
 mod times;
 mod url;
+mod write;
 
 use std::{
     sync::{
@@ -38,12 +39,11 @@ use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
 use self::{
-    commit::Commit,
     entity::{ActiveModel, Column, Entity as Users},
     error::Error,
     lookup::{Key, Lookups},
     pools::Pools,
-    queue::Queue,
+    write::Writes,
 };
 pub use self::{
     migration::{MigrationState, MigrationStatus},
@@ -69,8 +69,7 @@ pub struct SqlStore {
     pools: Pools,
     by_id: Lookups,
     by_email_address: Lookups,
-    /// On SQLite.
-    commits: Option<Queue<Commit>>,
+    writes: Writes,
     store_timeout: Duration,
     /// Whether the last look at the schema found all of it.
     schema_seen: Arc<AtomicBool>,
@@ -94,7 +93,7 @@ impl SqlStore {
         Ok(Self {
             by_id: lookups(Key::Id),
             by_email_address: lookups(Key::EmailAddress),
-            commits: Commit::queue(&pools, config.store_timeout),
+            writes: Writes::new(&pools, config.store_timeout),
             pools,
             store_timeout: config.store_timeout,
             schema_seen: Arc::default(),
@@ -194,21 +193,13 @@ impl SqlStore {
         let _ = tokio::time::timeout(timeout, self.pools.close()).await;
     }
 
-    /// Runs one write, and says how many rows it has changed.
-    async fn write(&self, statement: Statement) -> Result<u64, Status> {
-        match &self.commits {
-            Some(commits) => commits.call(statement).await,
-            None => self.pools.execute(statement).await,
-        }
-    }
-
     /// Runs one write that changes one row.
     ///
     /// # Errors
     ///
     /// `NOT_FOUND` where there is no such row.
     async fn write_one(&self, statement: Statement) -> Result<(), Status> {
-        match self.write(statement).await? {
+        match self.writes.run(statement).await? {
             0 => Err(not_found()),
             _ => Ok(()),
         }
@@ -290,7 +281,7 @@ impl UserStore for SqlStore {
             disabled_counter: Set(0),
             sessions_counter: Set(0),
         };
-        match self.write(Users::insert(row).build(self.pools.backend())).await? {
+        match self.writes.run(Users::insert(row).build(self.pools.backend())).await? {
             0 => Err(Status::internal("the database did not keep the user: look at its triggers")),
             _ => Ok(Response::new(CreateUserResponse { user: Some(user) })),
         }

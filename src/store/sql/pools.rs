@@ -2,20 +2,23 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector,
-    SqlxPostgresConnector, SqlxSqliteConnector, Statement,
+    ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, SqlxMySqlConnector,
+    SqlxPostgresConnector, SqlxSqliteConnector,
 };
 use sqlx::{
     ConnectOptions as _, Connection as _, Database, MySql, Pool, Postgres, Sqlite,
     pool::PoolOptions,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     time::{Instant, timeout},
 };
 use tonic::Status;
@@ -23,7 +26,7 @@ use tonic::Status;
 use super::{
     error::{Error, NO_ROOM, acquire_error, is_full},
     file::{Displaced, File},
-    lookup::{Connection, Held},
+    held::{Connection, Held},
     server_pool::{Seen, server_pool},
     sqlite::{Access, Connections},
     times::Times,
@@ -56,6 +59,8 @@ pub(super) struct Pools {
     /// On a server, as many as it has connections, in order of arrival: whoever has one finds no
     /// connection of the pool in use by another, and one that it does not get cannot be made.
     slots: Option<Arc<Semaphore>>,
+    /// How many wait for one of these.
+    waiting: Arc<AtomicUsize>,
     times: Times,
     seen: Arc<Mutex<Seen>>,
 }
@@ -132,7 +137,7 @@ impl Pools {
             Inner::Sqlite { .. } => None,
             Inner::Postgres(_) | Inner::MySql(_) => Some(Arc::new(Semaphore::new(places(size)))),
         };
-        Ok(Self { db, inner, slots, times, seen })
+        Ok(Self { db, inner, slots, waiting: Arc::default(), times, seen })
     }
 
     /// Runs a statement on a connection of the pool. It is made anew where no connection was to be
@@ -159,16 +164,16 @@ impl Pools {
         Ok(result)
     }
 
-    /// A connection to a server, which is not given back before it is dropped.
+    /// A connection to a server, for a call that waits `since` then. It is not given back before it
+    /// is dropped.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] if all were in use for as long as a call may wait for one; that of the last
     /// attempt if none could be made.
-    pub(super) async fn hold(&self) -> Result<Held, Error> {
-        let start = Instant::now();
-        let slot = self.slot(self.times.slot()).await?;
-        let mut attempts = self.times.attempts(start.elapsed());
+    pub(super) async fn hold(&self, since: Instant) -> Result<Held, Error> {
+        let slot = self.slot(self.times.slot().saturating_sub(since.elapsed())).await?;
+        let mut attempts = self.times.attempts(since.elapsed());
         loop {
             attempts -= 1;
             match self.acquire().await {
@@ -188,16 +193,6 @@ impl Pools {
             Inner::MySql(pool) => pool.acquire().await.map(Connection::MySql),
         }
         .map_err(acquire_error)
-    }
-
-    /// Runs a write, and says how many rows it has changed.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`run`](Self::run).
-    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, Status> {
-        let done = self.run(|db| db.execute_raw(statement.clone())).await?;
-        Ok(done.rows_affected())
     }
 
     async fn attempt<'s, T, S>(
@@ -252,6 +247,11 @@ impl Pools {
     /// queue.
     async fn slot(&self, patience: Duration) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let Some(slots) = &self.slots else { return Ok(None) };
+        match Arc::clone(slots).try_acquire_owned() {
+            Ok(slot) => return Ok(Some(slot)),
+            Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {}
+        }
+        let _waiting = Waiting::of(&self.waiting);
         match timeout(patience, Arc::clone(slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(Some(slot)),
             Ok(Err(_)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed).into()),
@@ -378,6 +378,11 @@ impl Pools {
         self.slots.as_ref().is_some_and(|slots| slots.available_permits() > 0)
     }
 
+    /// Whether somebody waits for a connection to a server.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// A connection of the pool has just worked.
     pub(super) fn worked(&self) {
         Seen::of(&self.seen).worked = Some(Instant::now());
@@ -422,5 +427,21 @@ impl Pools {
             Inner::Postgres(pool) => pool.close().await,
             Inner::MySql(pool) => pool.close().await,
         }
+    }
+}
+
+/// One more who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn of(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -22,7 +22,7 @@ use tonic::Status;
 
 use crate::store::Unanswered;
 
-/// How many works are done together at the most.
+/// How many works are done together at the most, where each of them gains by it.
 pub(super) const BATCH: usize = 64;
 
 /// How long a worker that has nothing to do keeps what it works with.
@@ -40,7 +40,10 @@ pub(super) trait Batch: Send + Sync + 'static {
     /// Whether a batch keeps its thread waiting: its worker has one of its own then.
     const BLOCKS: bool = false;
 
-    /// Does at least one work and at most [`BATCH`], and answers each in the same order.
+    /// How many works are done together at the most.
+    const MOST: usize = BATCH;
+
+    /// Does at least one work and at most [`MOST`](Self::MOST), and answers each in the same order.
     fn run(
         &self,
         kept: &mut Self::Kept,
@@ -248,7 +251,7 @@ impl<B: Batch> Queue<B> {
             return Next::Leave;
         };
         let (mut works, mut answers) = (Vec::new(), Vec::new());
-        while works.len() < BATCH
+        while works.len() < B::MOST
             && let Some(Waiting { work, answer, .. }) = waiting.pop_front()
         {
             if !answer.is_closed() {

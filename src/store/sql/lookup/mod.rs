@@ -2,7 +2,6 @@
 //! on a server by one query (`server`), from a file in one transaction (`file`).
 
 mod file;
-mod held;
 mod server;
 
 use std::time::Duration;
@@ -10,7 +9,6 @@ use std::time::Duration;
 use sea_orm::{ColumnTrait as _, DbBackend, EntityTrait as _, QueryFilter as _, QueryTrait as _};
 use tonic::Status;
 
-pub(super) use self::held::{Connection, Held};
 use self::{file::FileLookup, server::ServerLookup};
 use super::{
     entity::{Column, Entity as Users},

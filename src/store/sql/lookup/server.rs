@@ -4,15 +4,15 @@
 use std::{
     collections::{HashMap, HashSet},
     pin::Pin,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sea_orm::{DbErr, QueryResult};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::{Code, Status};
 
-use super::{Held, Key, not_asked_for};
+use super::{Key, not_asked_for};
 use crate::{
     proto::User,
     store::{
@@ -20,15 +20,13 @@ use crate::{
         sql::{
             entity,
             error::Error,
+            held::Held,
             not_found,
             pools::Pools,
             queue::{BATCH, Batch},
         },
     },
 };
-
-/// After how long a connection goes back, however much there is to do: its pool renews it in time.
-const RENEWAL: Duration = Duration::from_secs(60);
 
 /// Look-ups by one column.
 pub(in crate::store::sql) struct ServerLookup {
@@ -41,8 +39,8 @@ pub(in crate::store::sql) struct ServerLookup {
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The connection of a worker, and since when it has it.
-type Kept = Option<(Held, Instant)>;
+/// The connection of a worker.
+type Kept = Option<Held>;
 
 impl ServerLookup {
     /// A query may take up to `limit`.
@@ -71,16 +69,16 @@ impl ServerLookup {
     /// that was kept may have been lost since: a read can be made again. None is kept after an
     /// error, nor where others may wait for it.
     async fn rows(&self, kept: &mut Kept, keys: &[String]) -> Result<Vec<QueryResult>, Error> {
-        if let Some((mut held, since)) = kept.take()
-            && since.elapsed() < RENEWAL
+        if let Some(mut held) = kept.take()
+            && !held.is_due()
             && let Ok(rows) = self.query(&mut held, keys).await
         {
-            *kept = self.pools.has_spare().then_some((held, since));
+            *kept = self.pools.has_spare().then_some(held);
             return Ok(rows);
         }
-        let mut held = self.pools.hold().await?;
+        let mut held = self.pools.hold(Instant::now()).await?;
         let rows = self.query(&mut held, keys).await?;
-        *kept = self.pools.has_spare().then(|| (held, Instant::now()));
+        *kept = self.pools.has_spare().then_some(held);
         Ok(rows)
     }
 

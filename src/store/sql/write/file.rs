@@ -3,8 +3,6 @@
 //! A commit waits for the disk, and that is nearly all the time that a write takes. Each statement
 //! is atomic by itself and has an outcome of its own; none is told before the commit.
 
-use std::time::Duration;
-
 use rusqlite::{
     Connection, ToSql, TransactionBehavior, params_from_iter,
     types::{ToSqlOutput, ValueRef},
@@ -12,15 +10,17 @@ use rusqlite::{
 use sea_orm::{Statement, Value, Values};
 use tonic::Status;
 
-use super::{
-    pools::Pools,
-    queue::{Batch, Queue, Rules},
-    sqlite::{Connections, Used, is_locked, is_of_the_file, is_of_the_statement, status},
+use crate::store::{
+    NotReached,
+    sql::{
+        pools::Pools,
+        queue::Batch,
+        sqlite::{Connections, Used, is_locked, is_of_the_file, is_of_the_statement, status},
+    },
 };
-use crate::store::NotReached;
 
 /// Writes by one commit. The answer is how many rows a statement has changed.
-pub(super) struct Commit {
+pub(in crate::store::sql) struct Commit {
     pools: Pools,
     writer: Connections,
 }
@@ -29,21 +29,8 @@ pub(super) struct Commit {
 type Outcomes = Vec<Result<u64, Status>>;
 
 impl Commit {
-    /// The queue of writes, of which a call may take up to `limit`; `None` where the database is no
-    /// file. SQLite writes one at a time, so that there is one worker.
-    pub(super) fn queue(pools: &Pools, limit: Duration) -> Option<Queue<Self>> {
-        let commit = Self { pools: pools.clone(), writer: pools.writer()?.clone() };
-        Some(Queue::new(
-            commit,
-            Rules {
-                workers: 1,
-                slow: None,
-                at_most: 1,
-                patience: pools.times().turn(),
-                limit,
-                lingers: false,
-            },
-        ))
+    pub(super) fn new(pools: Pools, writer: Connections) -> Self {
+        Self { pools, writer }
     }
 
     /// Writes all of them. It keeps this thread waiting for the disk.

@@ -1,0 +1,66 @@
+//! Changes to users, one statement each: on a server on connections that are kept as long as more
+//! of them wait (`server`), to a file by one commit for all that wait at the same moment (`file`).
+
+mod file;
+mod server;
+
+use std::time::Duration;
+
+use sea_orm::Statement;
+use tokio::time::Instant;
+use tonic::Status;
+
+use self::{file::Commit, server::ServerWrite};
+use super::{
+    pools::Pools,
+    queue::{Queue, Rules},
+};
+
+/// The writes. Clones are the same.
+#[derive(Clone)]
+pub(super) enum Writes {
+    File(Queue<Commit>),
+    Server(Queue<ServerWrite>),
+}
+
+impl Writes {
+    /// A write may take up to `limit`.
+    pub(super) fn new(pools: &Pools, limit: Duration) -> Self {
+        let times = pools.times();
+        let rules = Rules {
+            workers: 1,
+            slow: None,
+            at_most: 1,
+            patience: times.turn(),
+            limit,
+            lingers: false,
+        };
+        match pools.writer() {
+            // SQLite writes one at a time.
+            Some(writer) => {
+                Self::File(Queue::new(Commit::new(pools.clone(), writer.clone()), rules))
+            }
+            None => Self::Server(Queue::new(
+                ServerWrite::new(pools.clone(), limit),
+                Rules {
+                    workers: pools.size(),
+                    at_most: usize::MAX,
+                    patience: times.slot(),
+                    ..rules
+                },
+            )),
+        }
+    }
+
+    /// Runs a statement, and says how many rows it has changed.
+    ///
+    /// # Errors
+    ///
+    /// The status of the contract; [`NotReached`](crate::store::NotReached) where it was not sent.
+    pub(super) async fn run(&self, statement: Statement) -> Result<u64, Status> {
+        match self {
+            Self::File(queue) => queue.call(statement).await,
+            Self::Server(queue) => queue.call((statement, Instant::now())).await,
+        }
+    }
+}
