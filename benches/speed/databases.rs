@@ -1,6 +1,9 @@
 //! Databases with many users in the table, made by their own SQL.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
     harness::{
@@ -11,8 +14,8 @@ use crate::{
     work::{DELETABLE, Population},
 };
 
-/// The users that can be deleted in one run, in each database.
-const DELETABLE_USERS: u64 = 100_000;
+/// The users that can be deleted in one run, in a database that has them.
+const DELETABLE_USERS: u64 = 400_000;
 
 /// A database with users in it.
 pub struct Populated {
@@ -27,6 +30,8 @@ pub struct Databases {
     postgres: Option<Server>,
     mariadb: Option<Server>,
     made: HashMap<(&'static str, u64), Arc<Populated>>,
+    /// Those with users to delete.
+    deletable: HashSet<(&'static str, u64)>,
 }
 
 impl Databases {
@@ -44,7 +49,6 @@ impl Databases {
         let migrated = program(["migrate", "up", "--store", &database.url]).output().unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
         insert(&database, 0, users).await;
-        insert(&database, DELETABLE, DELETABLE_USERS).await;
         let analyze = match kind {
             Kind::Sqlite => "PRAGMA wal_checkpoint(TRUNCATE)",
             Kind::Postgres => "VACUUM ANALYZE users",
@@ -54,6 +58,14 @@ impl Databases {
         let populated = Arc::new(Populated { database, population: Population::new(users) });
         self.made.insert(key, Arc::clone(&populated));
         populated
+    }
+
+    /// Inserts users that can be deleted, beside those that are there.
+    pub async fn add_deletable(&mut self, kind: Kind, users: u64) {
+        let populated = self.with_users(kind, users).await;
+        if self.deletable.insert((name(kind), users)) {
+            insert(&populated.database, DELETABLE, DELETABLE_USERS).await;
+        }
     }
 }
 

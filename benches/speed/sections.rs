@@ -191,11 +191,13 @@ pub async fn goals(stage: &mut Stage, scale: Scale) -> (Vec<Section>, Startup, V
 pub async fn rest(stage: &mut Stage, scale: Scale) -> Vec<Section> {
     vec![
         connections(stage, scale).await,
-        actions(stage, scale).await,
         handshakes(stage, scale).await,
         latency(stage, scale).await,
         sizes(stage, scale).await,
         parts(stage, scale).await,
+        // The last two, because the tables grow by it.
+        actions(stage, scale).await,
+        every_way(stage, scale).await,
     ]
 }
 
@@ -229,20 +231,56 @@ async fn connections(stage: &mut Stage, scale: Scale) -> Section {
     Section { title: CONNECTIONS, records }
 }
 
+/// Ours, where users can be deleted.
+fn ours_to_delete() -> Vec<Who> {
+    let to_delete = |who| if who == MEMORY { Who::Ours(Behind::MemoryToDelete) } else { who };
+    ours().into_iter().map(to_delete).collect()
+}
+
 async fn actions(stage: &mut Stage, scale: Scale) -> Section {
     eprintln!("actions");
+    stage.add_deletable().await;
     let mut jobs = Vec::new();
     for action in ACTIONS {
-        for who in [ours(), peers()].concat() {
-            let who = match who {
-                MEMORY => Who::Ours(Behind::MemoryToDelete),
-                who => who,
-            };
+        for who in [ours_to_delete(), peers()].concat() {
             jobs.push(job(stage, who, action, KEPT, USERS).await);
         }
     }
     let records = interleave(jobs, scale.rounds(2, 1.0)).await;
     Section { title: "Every action over 32 connections", records }
+}
+
+/// What the other sections leave out of every action on every store, by protocol, connections, and
+/// whether those are kept.
+async fn every_way(stage: &mut Stage, scale: Scale) -> Section {
+    eprintln!("every action in every way");
+    stage.add_deletable().await;
+    let mut loads = Vec::new();
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        for connections in [1, 32, 256] {
+            loads.push(Load { protocol, connections, pacing: Pacing::Closed });
+        }
+        for resumed in [false, true] {
+            let pacing = Pacing::NewConnections { resumed };
+            loads.push(Load { protocol, connections: 32, pacing });
+        }
+    }
+    let mut jobs = Vec::new();
+    for action in ACTIONS {
+        for who in ours_to_delete() {
+            for load in &loads {
+                let is_elsewhere = match load.pacing {
+                    Pacing::Closed => action == "get_user" || *load == KEPT,
+                    _ => false,
+                };
+                if !is_elsewhere {
+                    jobs.push(job(stage, who, action, *load, USERS).await);
+                }
+            }
+        }
+    }
+    let records = interleave(jobs, scale.rounds(2, 0.5)).await;
+    Section { title: "Every action by protocol, connections and handshakes", records }
 }
 
 async fn handshakes(stage: &mut Stage, scale: Scale) -> Section {
@@ -253,7 +291,7 @@ async fn handshakes(stage: &mut Stage, scale: Scale) -> Section {
         let peers: &[Peer] = match resumed {
             // Node does not resume each of them.
             true => &[Peer::Go],
-            false => &[Peer::Node, Peer::Go],
+            false => &Peer::ALL,
         };
         let others = peers.iter().map(|peer| Who::Peer(*peer, Kind::Sqlite));
         for who in [Who::Floor, MEMORY, OURS].into_iter().chain(others) {
@@ -280,8 +318,7 @@ async fn sizes(stage: &mut Stage, scale: Scale) -> Section {
     let mut jobs = Vec::new();
     for kind in Kind::ALL {
         for users in [USERS, 1_000_000, 10_000_000] {
-            // To insert ten million takes MariaDB many minutes.
-            if users > scale.many() || (users > 1_000_000 && kind == Kind::MariaDb) {
+            if users > scale.many() {
                 continue;
             }
             let who = Who::Ours(Behind::Database(kind));

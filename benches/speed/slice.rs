@@ -52,7 +52,7 @@ impl Pacing {
 }
 
 /// The load.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub protocol: Protocol,
     pub connections: usize,

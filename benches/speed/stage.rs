@@ -23,7 +23,7 @@ use crate::{
 pub const USERS: u64 = 1_000;
 
 /// The users that can be deleted from a store in memory.
-const DELETABLE_USERS: u64 = 200_000;
+const DELETABLE_USERS: u64 = 800_000;
 
 /// Who serves the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,13 @@ impl Stage {
         let running = Arc::new(self.start(who, users).await);
         self.running.push((who, users, Arc::clone(&running)));
         running
+    }
+
+    /// From now on the databases have users that can be deleted.
+    pub async fn add_deletable(&mut self) {
+        for kind in Kind::ALL {
+            self.databases.add_deletable(kind, USERS).await;
+        }
     }
 
     pub async fn running(&mut self, who: Who) -> Arc<Running> {
