@@ -3,10 +3,7 @@
 //! Labels have few values, all of them written in this program: no email address, no ID and no text
 //! from outside ever becomes one.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
@@ -33,8 +30,6 @@ pub struct Metrics {
     store_call_duration: HistogramVec,
     store_contract_violations: IntCounterVec,
     in_flight_requests: IntGauge,
-    /// How many there are now; the gauge shows it when it is read.
-    in_flight: AtomicUsize,
     connections: IntGauge,
     tls_handshakes: IntCounterVec,
     tls_reloads: IntCounterVec,
@@ -128,7 +123,6 @@ impl Metrics {
                 "in_flight_requests",
                 "Requests that are being received or resolved.",
             )?,
-            in_flight: AtomicUsize::new(0),
             connections: gauge("connections", "Open connections to the endpoint.")?,
             tls_handshakes: counters(
                 "tls_handshakes_total",
@@ -166,8 +160,6 @@ impl Metrics {
     ///
     /// If something collected cannot be written in that format.
     pub fn text(&self) -> prometheus::Result<Vec<u8>> {
-        let in_flight = self.in_flight.load(Ordering::Relaxed);
-        self.in_flight_requests.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         let mut families = self.registry.gather();
         families.extend(process());
         let mut text = Vec::new();
@@ -181,7 +173,7 @@ impl Metrics {
     }
 
     /// Where an action that succeeds is counted, and the call of its method: to look them up by
-    /// their labels each time takes longer than to count.
+    /// their labels each time takes longer than to count. From now on both are there, with zero.
     pub fn success(&self, action: &'static str, method: &'static str) -> Success {
         Success {
             action: self.action_duration.with_label_values(&[action, "ok"]),
@@ -222,19 +214,14 @@ impl Metrics {
         self.store_contract_violations.with_label_values(&[method, check]).inc();
     }
 
-    /// One more request is in flight, if that is no more than `max`, until
-    /// [`request_ended`](Self::request_ended); whether it is.
-    pub fn request_begun(&self, max: usize) -> bool {
-        let is_one_too_many = self.in_flight.fetch_add(1, Ordering::Relaxed) >= max;
-        if is_one_too_many {
-            self.request_ended();
-        }
-        !is_one_too_many
+    /// One more request is in flight, until [`request_ended`](Self::request_ended).
+    pub fn request_begun(&self) {
+        self.in_flight_requests.inc();
     }
 
     /// A request is in flight no longer.
     pub fn request_ended(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight_requests.dec();
     }
 
     /// A connection is open until the guard is dropped.

@@ -48,13 +48,10 @@ impl Databases {
         };
         let migrated = program(["migrate", "up", "--store", &database.url]).output().unwrap();
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+        if kind == Kind::Sqlite {
+            database.execute("PRAGMA journal_mode = OFF").await;
+        }
         insert(&database, 0, users).await;
-        let analyze = match kind {
-            Kind::Sqlite => "PRAGMA wal_checkpoint(TRUNCATE)",
-            Kind::Postgres => "VACUUM ANALYZE users",
-            Kind::MariaDb => "ANALYZE TABLE users",
-        };
-        database.execute(analyze).await;
         let populated = Arc::new(Populated { database, population: Population::new(users) });
         self.made.insert(key, Arc::clone(&populated));
         populated
@@ -77,15 +74,14 @@ pub fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// Inserts the users of so many numbers from this one on.
+/// Inserts the users of so many numbers from this one on, and has the database look at them.
 async fn insert(database: &Database, from: u64, count: u64) {
     const COLUMNS: &str = "id, email_address, password_hash, password_hash_algorithm_id, \
                            password_salt, display_name";
     let to = from + count - 1;
     let sql = match database.kind {
         Kind::Sqlite => format!(
-            "PRAGMA journal_mode = OFF;
-             PRAGMA synchronous = OFF;
+            "PRAGMA synchronous = OFF;
              PRAGMA cache_size = -500000;
              WITH RECURSIVE numbers (n) AS (
                  SELECT {from} UNION ALL SELECT n + 1 FROM numbers WHERE n < {to}
@@ -114,4 +110,10 @@ async fn insert(database: &Database, from: u64, count: u64) {
         ),
     };
     database.execute(&sql).await;
+    let settle = match database.kind {
+        Kind::Sqlite => "PRAGMA wal_checkpoint(TRUNCATE)",
+        Kind::Postgres => "VACUUM ANALYZE users",
+        Kind::MariaDb => "ANALYZE TABLE users",
+    };
+    database.execute(settle).await;
 }

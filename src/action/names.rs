@@ -22,7 +22,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// All of them, in the order of the specification.
+    /// All of them, in the order of the specification, which is that of their declaration.
     pub const ALL: [Self; 7] = [
         Self::CreateUser,
         Self::GetUser,
@@ -76,5 +76,17 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_has_its_place_among_all() {
+        for (place, action) in Action::ALL.into_iter().enumerate() {
+            assert_eq!(action as usize, place, "{action}");
+        }
     }
 }

@@ -111,8 +111,8 @@ impl<'a> Members<'a> {
         if text.starts_with('\u{feff}') {
             return Err(BadRequest::ByteOrderMark);
         }
-        // What is an object is read once; what is not is read by its grammar alone, to say what
-        // is wrong with it.
+        // Mostly it is an object and read once. What is not is read by its grammar alone, to say
+        // what is wrong with it.
         let members = serde_json::from_str(text);
         if members.is_err() {
             let whole: Result<&RawValue, _> = serde_json::from_str(text);

@@ -2,6 +2,7 @@
 //!
 //! `faroe-endpoint`, section 1; `interface`, "HTTP errors".
 
+mod in_flight;
 mod problem;
 mod record;
 
@@ -18,8 +19,9 @@ use hyper::body::{Body as _, Incoming};
 use tracing::{debug, warn};
 
 use self::{
+    in_flight::Slots,
     problem::{Problem, set_content_type},
-    record::{Counts, InFlight, log, log_refused, record},
+    record::{Counts, log, log_refused, record},
 };
 use crate::{
     action::ActionServer,
@@ -66,7 +68,7 @@ pub struct Config {
 pub struct Endpoint {
     config: Arc<Config>,
     actions: ActionServer,
-    counts: Arc<Counts>,
+    slots: Arc<Slots>,
     shedding: Arc<Occasionally>,
     drain: Drain,
 }
@@ -76,9 +78,9 @@ impl Endpoint {
     /// `drain`.
     pub fn new(config: Config, actions: ActionServer, metrics: Arc<Metrics>, drain: Drain) -> Self {
         Self {
+            slots: Slots::new(config.max_in_flight, Counts::new(metrics)),
             config: Arc::new(config),
             actions,
-            counts: Arc::new(Counts::new(metrics)),
             shedding: Arc::default(),
             drain,
         }
@@ -100,7 +102,7 @@ impl Endpoint {
             return self.refuse(request, name, problem);
         }
         let (head, mut body) = request.into_parts();
-        let Some(in_flight) = InFlight::begin(&self.counts, self.config.max_in_flight) else {
+        let Some(in_flight) = self.slots.take() else {
             return self.shed(head.version, body, name).await;
         };
         let body = match self.receive(&mut body).await {
@@ -214,7 +216,7 @@ impl Endpoint {
         caller: &str,
         problem: &Problem,
     ) -> Response<Full<Bytes>> {
-        self.counts.metrics.rejected_request(problem.reason);
+        self.slots.counts().metrics.rejected_request(problem.reason);
         log_refused(caller, problem);
         let mut response = problem.response();
         if body.is_end_stream() {

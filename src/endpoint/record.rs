@@ -52,26 +52,6 @@ impl Counts {
     }
 }
 
-/// A request in flight, until it is dropped.
-pub(super) struct InFlight(Arc<Counts>);
-
-impl InFlight {
-    /// One more, if that is no more than `max`.
-    pub(super) fn begin(counts: &Arc<Counts>, max: usize) -> Option<Self> {
-        counts.metrics.request_begun(max).then(|| Self(Arc::clone(counts)))
-    }
-
-    pub(super) fn counts(&self) -> &Counts {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.metrics.request_ended();
-    }
-}
-
 /// What the span of the request says of it.
 pub(super) fn record(result: &Result<Resolution, NotInvoked>) {
     if !trace::is_recorded() {

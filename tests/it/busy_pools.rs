@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, MySqlConnection, PgConnection, SqliteConnection, raw_sql};
 use tokio::{
     sync::mpsc,
@@ -218,6 +218,83 @@ async fn calls_are_served_in_order_of_arrival(kind: Kind) {
     assert!(overtaken <= GROUP / 4, "{groups:?}");
 }
 
+/// Writes of one caller, without a pause: how many were acknowledged, and how many left open what
+/// became of them.
+async fn write_on(client: Arc<Client>, user_id: Value, ends: Arc<AtomicBool>) -> (i64, i64) {
+    let (mut counter, mut acknowledged, mut open) = (0, 0, 0);
+    while !ends.load(Ordering::Relaxed) {
+        let arguments = json!({ "user_id": user_id, "user_sessions_counter": counter });
+        let answer = client.invoke("increment_user_sessions_counter", arguments).await;
+        match answer["error_code"].as_str() {
+            None => {
+                acknowledged += 1;
+                counter += 1;
+            }
+            Some("internal_error") => {
+                open += 1;
+                let values = client.values("get_user", json!({ "user_id": user_id })).await;
+                counter = values["user"]["sessions_counter"].as_i64().unwrap();
+            }
+            Some(code) => panic!("{code}"),
+        }
+    }
+    (acknowledged, open)
+}
+
+/// Writes that never end share one connection: reads get it in between, and where it is lost the
+/// write that is in hand may fail, and none that waits.
+async fn writes_that_wait_keep_no_connection_from_reads_and_outlive_it(kind: Kind) {
+    const WRITERS: usize = 16;
+    const LOSSES: i64 = 3;
+    let options = ["--db-max-connections", "1"];
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(kind).start(&options);
+    let client = Arc::new(sidecar.client());
+    let read = client.create_user(&email_address()).await;
+    let ends = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for _ in 0..WRITERS {
+        let id = client.create_user(&email_address()).await["id"].clone();
+        let write = write_on(Arc::clone(&client), id.clone(), Arc::clone(&ends));
+        writers.push((id, tokio::spawn(write)));
+    }
+    let connections = match kind {
+        Kind::Postgres => {
+            "SELECT pid::text FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        }
+        _ => {
+            "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
+             WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        }
+    };
+    for _ in 0..LOSSES {
+        for _ in 0..10 {
+            assert_eq!(client.get_user(&read).await, read);
+        }
+        for id in database.texts(connections).await {
+            database
+                .execute(&match kind {
+                    Kind::Postgres => format!("SELECT pg_terminate_backend({id})"),
+                    _ => format!("KILL {id}"),
+                })
+                .await;
+        }
+    }
+    assert_eq!(client.get_user(&read).await, read);
+    ends.store(true, Ordering::Relaxed);
+    let mut left_open = 0;
+    for (id, writer) in writers {
+        let (acknowledged, open) = writer.await.unwrap();
+        assert!(acknowledged > 0, "each has its turn");
+        let values = client.values("get_user", json!({ "user_id": id })).await;
+        let counter = values["user"]["sessions_counter"].as_i64().unwrap();
+        let may_be = acknowledged..=acknowledged + open;
+        assert!(may_be.contains(&counter), "{counter} of {may_be:?}");
+        left_open += open;
+    }
+    assert!(left_open <= LOSSES, "{left_open} writes failed by {LOSSES} losses");
+}
+
 /// A server that is gone, or hangs with its connections open, is no pool that is busy.
 async fn a_server_that_is_away_opens_the_circuit(kind: Kind) {
     for hangs in [false, true] {
@@ -384,6 +461,8 @@ on_databases! {
     a_pool_that_is_busy_opens_no_circuit: sqlite Sqlite, postgres Postgres, mariadb MariaDb;
     a_pool_that_is_busy_is_ready: postgres Postgres, mariadb MariaDb;
     calls_are_served_in_order_of_arrival: postgres Postgres, mariadb MariaDb;
+    writes_that_wait_keep_no_connection_from_reads_and_outlive_it:
+        postgres Postgres, mariadb MariaDb;
     a_server_that_is_away_opens_the_circuit: postgres Postgres, mariadb MariaDb;
     a_server_without_another_connection_is_ready: postgres Postgres, mariadb MariaDb;
     a_server_without_any_connection_is_not_ready: postgres Postgres, mariadb MariaDb;

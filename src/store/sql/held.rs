@@ -1,5 +1,6 @@
-//! A connection that is kept for one statement after the other. To take one out of its pool and to give
-//! it back costs more than a look-up: a server is asked up to three times whether it is still there.
+//! A connection that is kept for one statement after the other. To take one out of its pool and to
+//! give it back costs more than a look-up: a server is asked up to three times whether it is still
+//! there.
 
 use std::time::Duration;
 

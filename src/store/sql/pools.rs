@@ -144,8 +144,8 @@ impl Pools {
     /// had: nothing of it was sent then. Hence it has to get its connection once and no more; one
     /// that got another for a second part could repeat the first.
     ///
-    /// Nothing is asked of an SQLite file that is not the users' any more, nor is anything
-    /// acknowledged that was written there.
+    /// Nothing is asked of an SQLite file that is not the users' any more, nor is its answer passed
+    /// on.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! Calls that wait at the same moment are done together.
+//! Calls that wait at the same moment are done together, or share what they are done with.
 //!
-//! Whoever calls puts its work into the queue. A worker takes all that waits there and does it at
+//! Whoever calls puts its work into the queue. A worker takes what waits there, as much as it does at
 //! once; what comes meanwhile waits for the next one, and never joins work that has begun: a read
 //! sees every write that was acknowledged before it came. Nobody waits for company. The first to
 //! come is begun with at once, and the busier the database, the more goes along.
@@ -242,7 +242,7 @@ impl<B: Batch> Queue<B> {
         }
     }
 
-    /// All that waits and that somebody still wants to know of, with whom to tell.
+    /// What waits and somebody still wants to know of, as much as is done at once, with whom to tell.
     fn take(&self, number: u64) -> Next<B> {
         let mut state = self.state();
         let State { waiting, workers, .. } = &mut *state;

@@ -26,7 +26,7 @@ const SLOW: Duration = Duration::from_millis(5);
 
 /// How many connections a pool has at least of which one may be kept for look-ups by ID, and one
 /// for those by email address, in a moment without any.
-const ROOMY: usize = 4;
+pub(super) const ROOMY: usize = 4;
 
 /// The column.
 #[derive(Debug, Clone, Copy)]

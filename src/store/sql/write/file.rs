@@ -20,7 +20,7 @@ use crate::store::{
 };
 
 /// Writes by one commit. The answer is how many rows a statement has changed.
-pub(in crate::store::sql) struct Commit {
+pub(in crate::store::sql) struct FileWrite {
     pools: Pools,
     writer: Connections,
 }
@@ -28,7 +28,7 @@ pub(in crate::store::sql) struct Commit {
 /// What came of each write.
 type Outcomes = Vec<Result<u64, Status>>;
 
-impl Commit {
+impl FileWrite {
     pub(super) fn new(pools: Pools, writer: Connections) -> Self {
         Self { pools, writer }
     }
@@ -127,7 +127,7 @@ impl ToSql for Parameter<'_> {
     }
 }
 
-impl Batch for Commit {
+impl Batch for FileWrite {
     type Work = Statement;
     type Answer = u64;
     type Kept = ();

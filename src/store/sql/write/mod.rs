@@ -10,8 +10,9 @@ use sea_orm::Statement;
 use tokio::time::Instant;
 use tonic::Status;
 
-use self::{file::Commit, server::ServerWrite};
+use self::{file::FileWrite, server::ServerWrite};
 use super::{
+    lookup::ROOMY,
     pools::Pools,
     queue::{Queue, Rules},
 };
@@ -19,7 +20,7 @@ use super::{
 /// The writes. Clones are the same.
 #[derive(Clone)]
 pub(super) enum Writes {
-    File(Queue<Commit>),
+    File(Queue<FileWrite>),
     Server(Queue<ServerWrite>),
 }
 
@@ -38,12 +39,16 @@ impl Writes {
         match pools.writer() {
             // SQLite writes one at a time.
             Some(writer) => {
-                Self::File(Queue::new(Commit::new(pools.clone(), writer.clone()), rules))
+                Self::File(Queue::new(FileWrite::new(pools.clone(), writer.clone()), rules))
             }
             None => Self::Server(Queue::new(
                 ServerWrite::new(pools.clone(), limit),
                 Rules {
-                    workers: pools.size(),
+                    workers: match pools.size() {
+                        // Two are for look-ups, which may keep them: no write waits for one then.
+                        size @ ROOMY.. => size - 2,
+                        size => size,
+                    },
                     at_most: usize::MAX,
                     patience: times.slot(),
                     ..rules

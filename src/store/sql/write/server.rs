@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use sea_orm::Statement;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use crate::store::{
@@ -14,7 +14,7 @@ use crate::store::{
     sql::{error::Error, held::Held, pools::Pools, queue::Batch},
 };
 
-/// Writes one after the other.
+/// One write after the other.
 pub(in crate::store::sql) struct ServerWrite {
     pools: Pools,
     limit: Duration,
@@ -34,9 +34,11 @@ impl ServerWrite {
         statement: &Statement,
         since: Instant,
     ) -> Result<u64, Error> {
-        let mut held = match kept.take() {
-            Some(held) if !held.is_due() => held,
-            _ => self.pools.hold(since).await?,
+        // One that is due is back before another is waited for.
+        let fresh = kept.take().filter(|held| !held.is_due());
+        let mut held = match fresh {
+            Some(held) => held,
+            None => self.pools.hold(since).await?,
         };
         let changed = held.execute(statement).await?;
         self.pools.worked();
@@ -60,8 +62,8 @@ impl Batch for ServerWrite {
     ) -> Vec<Result<u64, Status>> {
         let mut results = Vec::with_capacity(works.len());
         for (statement, since) in works {
-            let result = timeout(self.limit, self.write(kept, &statement, since)).await;
-            results.push(match result {
+            let write = self.write(kept, &statement, since);
+            results.push(match timeout_at(since + self.limit, write).await {
                 Ok(result) => result.map_err(Error::into_status),
                 Err(_) => Err(Unanswered::DeadlinePassed.into_status()),
             });
