@@ -244,9 +244,9 @@ async fn write_on(client: Arc<Client>, user_id: Value, ends: Arc<AtomicBool>) ->
 /// Writes that never end share one connection: reads get it in between, and where it is lost the
 /// write that is in hand may fail, and none that waits.
 async fn writes_that_wait_keep_no_connection_from_reads_and_outlive_it(kind: Kind) {
-    const WRITERS: usize = 16;
+    const WRITERS: usize = 100;
     const LOSSES: i64 = 3;
-    let options = ["--db-max-connections", "1"];
+    let options = ["--db-max-connections", "1", "--store-timeout", "20s"];
     let Running { sidecar, database, .. } = &StoreKind::Bundled(kind).start(&options);
     let client = Arc::new(sidecar.client());
     let read = client.create_user(&email_address()).await;
