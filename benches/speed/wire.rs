@@ -63,7 +63,12 @@ impl Invocation {
 }
 
 /// A connection.
-pub enum Connection {
+pub struct Connection {
+    is_resumed: bool,
+    speaks: Speaks,
+}
+
+enum Speaks {
     Http1(Box<TlsStream<TcpStream>>, Vec<u8>),
     Http2(http2::SendRequest<Full<Bytes>>),
 }
@@ -75,31 +80,29 @@ impl Connection {
         protocol: Protocol,
     ) -> Result<Self, Error> {
         let stream = load::connect(address, tls).await?;
+        let is_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         Ok(match protocol {
-            Protocol::Http1 => Self::Http1(Box::new(stream), Vec::new()),
+            Protocol::Http1 => {
+                Self { is_resumed, speaks: Speaks::Http1(Box::new(stream), Vec::new()) }
+            }
             Protocol::Http2 => {
                 let io = TokioIo::new(stream);
                 let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
                 tokio::spawn(connection);
-                Self::Http2(sender)
+                Self { is_resumed, speaks: Speaks::Http2(sender) }
             }
         })
     }
 
     /// Whether its TLS session was resumed.
     pub fn is_resumed(&self) -> bool {
-        match self {
-            Self::Http1(stream, _) => {
-                stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
-            }
-            Self::Http2(_) => false,
-        }
+        self.is_resumed
     }
 
     /// Sends an invocation; whether the answer was the right one.
     pub async fn invoke(&mut self, invocation: &Invocation) -> Result<bool, Error> {
-        match self {
-            Self::Http1(stream, buffer) => {
+        match &mut self.speaks {
+            Speaks::Http1(stream, buffer) => {
                 stream.write_all(&invocation.http1()).await?;
                 buffer.clear();
                 loop {
@@ -111,7 +114,7 @@ impl Connection {
                     }
                 }
             }
-            Self::Http2(sender) => {
+            Speaks::Http2(sender) => {
                 let request =
                     Request::post(Uri::from_static("https://localhost/")).version(Version::HTTP_2);
                 let body = Full::new(Bytes::from(invocation.body.clone()));

@@ -17,12 +17,17 @@ use super::{
 };
 use crate::proto::User;
 
-/// Batches at the same moment. Few make the most of each other: what comes while they are looked up
-/// goes along with the next.
-const WORKERS: usize = 2;
+/// Batches at the same moment, in a file. Few make the most of each other: what comes while they are
+/// looked up goes along with the next.
+const FILE_BATCHES: usize = 2;
 
-/// After how long a batch does not count as one of them: ten times what it takes.
-const SLOW: Duration = Duration::from_millis(5);
+/// After how long a batch in a file does not count as one of them: many times what it takes.
+const FILE_SLOW: Duration = Duration::from_millis(5);
+
+/// After how long a batch on a server does not keep the next one waiting any more. It is longer than
+/// one takes on the same machine, where one after the other costs least; a server that is further
+/// away has several under way.
+const SERVER_SLOW: Duration = Duration::from_millis(1);
 
 /// How many connections a pool has at least of which one may be kept for look-ups by ID, and one
 /// for those by email address, in a moment without any.
@@ -69,8 +74,8 @@ impl Lookups {
                 Self::File(Queue::new(
                     lookup,
                     Rules {
-                        workers: WORKERS,
-                        slow: Some(SLOW),
+                        workers: FILE_BATCHES,
+                        slow: Some(FILE_SLOW),
                         // Another one could only wait for a connection, on a thread of its own.
                         at_most: pools.size(),
                         // The rest is for the wait for a connection.
@@ -85,8 +90,8 @@ impl Lookups {
                 Self::Server(Queue::new(
                     lookup,
                     Rules {
-                        workers: WORKERS,
-                        slow: Some(SLOW),
+                        workers: 1,
+                        slow: Some(SERVER_SLOW),
                         at_most: usize::MAX,
                         patience: limit,
                         limit,
