@@ -257,28 +257,11 @@ async fn writes_that_wait_keep_no_connection_from_reads_and_outlive_it(kind: Kin
         let write = write_on(Arc::clone(&client), id.clone(), Arc::clone(&ends));
         writers.push((id, tokio::spawn(write)));
     }
-    let connections = match kind {
-        Kind::Postgres => {
-            "SELECT pid::text FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        }
-        _ => {
-            "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
-             WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-        }
-    };
     for _ in 0..LOSSES {
         for _ in 0..10 {
             assert_eq!(client.get_user(&read).await, read);
         }
-        for id in database.texts(connections).await {
-            database
-                .execute(&match kind {
-                    Kind::Postgres => format!("SELECT pg_terminate_backend({id})"),
-                    _ => format!("KILL {id}"),
-                })
-                .await;
-        }
+        database.end_connections().await;
     }
     assert_eq!(client.get_user(&read).await, read);
     ends.store(true, Ordering::Relaxed);

@@ -87,6 +87,31 @@ impl Database {
         })
     }
 
+    /// Ends every connection that others have to this database of a server, and says how many.
+    pub async fn end_connections(&self) -> usize {
+        let (list, end) = match self.kind {
+            Kind::Postgres => (
+                "SELECT pid::text FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                "SELECT pg_terminate_backend",
+            ),
+            Kind::MariaDb => (
+                "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
+                 WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+                "KILL",
+            ),
+            Kind::Sqlite => panic!("a file has no connections"),
+        };
+        let ids = self.texts(list).await;
+        for id in &ids {
+            if let Err(error) = self.try_execute(&format!("{end} ({id})")).await {
+                // MariaDB knows nothing of one that has ended meanwhile.
+                assert!(error.to_string().contains("Unknown thread id"), "{error}");
+            }
+        }
+        ids.len()
+    }
+
     /// Runs statements on a connection that stays, with the transaction that they may begin.
     pub async fn hold(&self, sql: &str) -> Held {
         self.hold_as(&self.url, sql).await
