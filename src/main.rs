@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+#[cfg(target_arch = "x86_64")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     faroe_sidecar::cli::run(std::env::args_os())
 }

@@ -54,6 +54,11 @@ use std::process::ExitCode;
 
 use self::{sections::Scale, stage::Stage};
 
+/// The floors and what is served in memory are this program: they have the allocator of `faroe-sidecar`.
+#[cfg(target_arch = "x86_64")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let threads = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -151,8 +152,13 @@ impl Endpoint {
     /// The whole body, within its limits.
     async fn receive(&self, body: &mut Incoming) -> Result<Bytes, Problem> {
         let timeout = self.config.request_timeout;
-        let received = Limited::new(body, self.config.max_body).collect();
-        match tokio::time::timeout(timeout, received).await {
+        let mut received = pin!(Limited::new(body, self.config.max_body).collect());
+        // Mostly it came with the head, and a timer would be for nothing.
+        let received = match poll_immediate(received.as_mut()).await {
+            Some(received) => Ok(received),
+            None => tokio::time::timeout(timeout, received).await,
+        };
+        match received {
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(self.too_large()),
             Ok(Err(_)) => Err(Problem::new(
