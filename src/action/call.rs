@@ -7,7 +7,7 @@ use tonic::Code;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    Action, ActionInvocationId, ActionServer, ErrorCode, Failure, Invocation, NotInvoked,
+    Action, ActionInvocationId, ActionServer, ErrorCode, Failure, Invocation, Members, NotInvoked,
     Resolution, ResponseBody, answer, error::CallError,
 };
 use crate::store::{Deadline, Unanswered, code_name};
@@ -37,9 +37,9 @@ impl<E: FnOnce(&Result<Resolution, NotInvoked>)> Drop for Ending<E> {
 /// A write that ended without a result: by a fault of this program, or with it.
 #[derive(Debug, Clone)]
 pub(super) struct BrokenOff {
-    pub(super) action: Action,
-    pub(super) id: ActionInvocationId,
-    pub(super) user_id: Option<String>,
+    action: Action,
+    id: ActionInvocationId,
+    user_id: Option<String>,
 }
 
 impl BrokenOff {
@@ -52,11 +52,25 @@ impl BrokenOff {
 
 /// One call of the store.
 pub(super) struct Call<I> {
-    pub(super) id: ActionInvocationId,
-    pub(super) invocation: I,
+    id: ActionInvocationId,
+    invocation: I,
 }
 
 impl<I: Invocation> Call<I> {
+    /// The call that the arguments of an action ask for. They are not kept: what waits for the store
+    /// has no room for them.
+    pub(super) fn of(arguments: Members<'_>) -> Result<Self, NotInvoked> {
+        let id = ActionInvocationId::generate().map_err(NotInvoked::NoRandomness)?;
+        let invocation = I::decode(&arguments, id.as_str().to_owned())?;
+        Ok(Self { id, invocation })
+    }
+
+    /// What becomes of it if it ends without a result.
+    pub(super) fn broken_off(&self) -> BrokenOff {
+        let user_id = self.invocation.written_user().map(str::to_owned);
+        BrokenOff { action: I::ACTION, id: self.id, user_id }
+    }
+
     /// Makes the call, and the answer from what comes of it.
     pub(super) async fn resolve(self, server: &ActionServer) -> Result<Resolution, NotInvoked> {
         let Self { id, invocation } = self;

@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Response, Status};
 
 use self::{
-    call::{BrokenOff, Call, Ending},
+    call::{Call, Ending},
     error::CallError,
     wire::Members,
 };
@@ -170,48 +170,40 @@ impl ActionServer {
     where
         E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
     {
-        let invocation = Members::of_body(body)?;
-        let name = invocation.text("action", "a string")?;
-        let action = Action::from_name(&name).ok_or(BadRequest::UnknownAction)?;
-        let arguments = invocation.object("arguments")?;
+        let (action, arguments) = invoked(body)?;
         match action {
-            Action::CreateUser => self.invoke::<CreateUserRequest, E>(&arguments, ended).await,
-            Action::GetUser => self.invoke::<GetUserRequest, E>(&arguments, ended).await,
+            Action::CreateUser => {
+                self.write(Call::<CreateUserRequest>::of(arguments)?, ended).await
+            }
+            Action::GetUser => Call::<GetUserRequest>::of(arguments)?.resolve(self).await,
             Action::GetUserByEmailAddress => {
-                self.invoke::<GetUserByEmailAddressRequest, E>(&arguments, ended).await
+                Call::<GetUserByEmailAddressRequest>::of(arguments)?.resolve(self).await
             }
             Action::UpdateUserEmailAddress => {
-                self.invoke::<UpdateUserEmailAddressRequest, E>(&arguments, ended).await
+                self.write(Call::<UpdateUserEmailAddressRequest>::of(arguments)?, ended).await
             }
             Action::UpdateUserPasswordHash => {
-                self.invoke::<UpdateUserPasswordHashRequest, E>(&arguments, ended).await
+                self.write(Call::<UpdateUserPasswordHashRequest>::of(arguments)?, ended).await
             }
             Action::IncrementUserSessionsCounter => {
-                self.invoke::<IncrementUserSessionsCounterRequest, E>(&arguments, ended).await
+                self.write(Call::<IncrementUserSessionsCounterRequest>::of(arguments)?, ended).await
             }
-            Action::DeleteUser => self.invoke::<DeleteUserRequest, E>(&arguments, ended).await,
+            Action::DeleteUser => {
+                self.write(Call::<DeleteUserRequest>::of(arguments)?, ended).await
+            }
         }
     }
 
-    async fn invoke<I: Invocation, E>(
+    /// Has a write made by a task of its own, which nobody breaks off.
+    async fn write<I: Invocation, E>(
         &self,
-        arguments: &Members<'_>,
+        call: Call<I>,
         ended: &mut Option<E>,
     ) -> Result<Resolution, NotInvoked>
     where
         E: FnOnce(&Result<Resolution, NotInvoked>) + Send + 'static,
     {
-        let id = ActionInvocationId::generate().map_err(NotInvoked::NoRandomness)?;
-        let invocation = I::decode(arguments, id.as_str().to_owned())?;
-        let call = Call { id, invocation };
-        if I::ACTION.is_read() {
-            return call.resolve(self).await;
-        }
-        let broken_off = BrokenOff {
-            action: I::ACTION,
-            id,
-            user_id: call.invocation.written_user().map(str::to_owned),
-        };
+        let broken_off = call.broken_off();
         let ending = Ending { ended: ended.take(), broken_off: broken_off.clone() };
         let (answer, answered) = oneshot::channel();
         let server = self.clone();
@@ -223,6 +215,14 @@ impl ActionServer {
         }));
         answered.await.unwrap_or_else(|_| Ok(broken_off.resolution()))
     }
+}
+
+/// The action that a body invokes, and its arguments.
+fn invoked(body: &[u8]) -> Result<(Action, Members<'_>), BadRequest> {
+    let invocation = Members::of_body(body)?;
+    let name = invocation.text("action", "a string")?;
+    let action = Action::from_name(&name).ok_or(BadRequest::UnknownAction)?;
+    Ok((action, invocation.object("arguments")?))
 }
 
 /// One action: what it decodes to is the request of its method.

@@ -29,7 +29,7 @@ use crate::{
     authz::AllowList,
     drain::Drain,
     metrics::{Metrics, RejectedRequest},
-    server::{Origin, Service},
+    server::{Caller, Origin, Service},
     telemetry::Occasionally,
     trace::ServerSpan,
 };
@@ -87,28 +87,45 @@ impl Endpoint {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, origin: &Origin) -> Response<Full<Bytes>> {
-        let Some(caller) = &origin.caller else {
-            return self.refuse(request, "(no certificate)", Problem::forbidden());
-        };
-        let name = caller.peer().name();
+    /// Who is at the other end, if that is one who may call, and with a request as this one is as
+    /// far as its head tells.
+    fn admit<'a>(
+        &self,
+        request: &Request<Incoming>,
+        origin: &'a Origin,
+    ) -> Result<&'a Arc<Caller>, Problem> {
+        let caller = origin.caller.as_ref().ok_or_else(Problem::forbidden)?;
         // A connection ends with its certificate; a client that stays on gets no further.
         if !caller.is_accepted() {
-            return self.refuse(request, name, Problem::certificate_ended());
+            return Err(Problem::certificate_ended());
         }
         if !self.config.allow.allows(caller.peer()) {
-            return self.refuse(request, name, Problem::forbidden());
+            return Err(Problem::forbidden());
         }
-        if let Some(problem) = self.objection(&request) {
-            return self.refuse(request, name, problem);
+        if request.uri().path() != self.config.path {
+            return Err(Problem::not_found());
         }
-        let (head, mut body) = request.into_parts();
+        if request.method() != Method::POST {
+            return Err(Problem::method_not_allowed());
+        }
+        let declared = request.body().size_hint().lower();
+        let fits = usize::try_from(declared).is_ok_and(|size| size <= self.config.max_body);
+        fits.then_some(caller).ok_or_else(|| self.too_large())
+    }
+
+    async fn answer(
+        &self,
+        version: Version,
+        mut body: Incoming,
+        caller: &Arc<Caller>,
+    ) -> Response<Full<Bytes>> {
+        let name = caller.peer().name();
         let Some(in_flight) = self.slots.take() else {
-            return self.shed(head.version, body, name).await;
+            return Box::pin(self.shed(version, body, name)).await;
         };
         let body = match self.receive(&mut body).await {
             Ok(received) => received,
-            Err(problem) => return self.answer_early(head.version, body, name, &problem),
+            Err(problem) => return self.answer_early(version, body, name, &problem),
         };
         let start = Instant::now();
         let waiting = Waiting;
@@ -134,19 +151,6 @@ impl Endpoint {
             }
             Err(not_invoked) => Problem::not_invoked(&not_invoked).response(),
         }
-    }
-
-    /// What is wrong with a request, as far as its head tells.
-    fn objection(&self, request: &Request<Incoming>) -> Option<Problem> {
-        if request.uri().path() != self.config.path {
-            return Some(Problem::not_found());
-        }
-        if request.method() != Method::POST {
-            return Some(Problem::method_not_allowed());
-        }
-        let declared = request.body().size_hint().lower();
-        let fits = usize::try_from(declared).is_ok_and(|size| size <= self.config.max_body);
-        (!fits).then(|| self.too_large())
     }
 
     /// The whole body, within its limits.
@@ -201,18 +205,6 @@ impl Endpoint {
         self.answer_early(version, body, caller, &Problem::overloaded())
     }
 
-    /// Answers a request whose body was not begun. The answer has to be ready at once, as it is
-    /// here: hyper sends "100 Continue" when a body is read and nothing was answered yet.
-    fn refuse(
-        &self,
-        request: Request<Incoming>,
-        caller: &str,
-        problem: Problem,
-    ) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        self.answer_early(head.version, body, caller, &problem)
-    }
-
     /// Answers before the body was read. The rest of it is read beside and thrown away: the end of
     /// the connection would overtake the answer if something were left unread.
     fn answer_early(
@@ -254,11 +246,28 @@ async fn discard(body: &mut Incoming, time: Duration) {
 }
 
 impl Service for Endpoint {
-    async fn call(&self, request: Request<Incoming>, origin: &Origin) -> Response<Full<Bytes>> {
+    /// The head of the request is read at once, and what waits for the answer has no room for it.
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        origin: &Origin,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send {
         let is_head = request.method() == Method::HEAD;
         let span = ServerSpan::of(&request, origin.address.ip(), &self.config.path);
-        let response = span.around(pin!(self.answer(request, origin))).await;
-        if is_head { without_body(response) } else { response }
+        let admitted = self.admit(&request, origin);
+        let (version, body) = (request.version(), request.into_body());
+        async move {
+            let answer = async {
+                match admitted {
+                    Ok(caller) => self.answer(version, body, caller).await,
+                    // At once: hyper sends "100 Continue" when a body is read and nothing was
+                    // answered yet.
+                    Err(problem) => self.answer_early(version, body, origin.name(), &problem),
+                }
+            };
+            let response = span.around(pin!(answer)).await;
+            if is_head { without_body(response) } else { response }
+        }
     }
 }
 

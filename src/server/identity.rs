@@ -25,6 +25,13 @@ pub struct Origin {
     pub caller: Option<Arc<Caller>>,
 }
 
+impl Origin {
+    /// What the log calls whoever is there.
+    pub fn name(&self) -> &str {
+        self.caller.as_ref().map_or("(no certificate)", |caller| caller.peer().name())
+    }
+}
+
 /// Whoever is at the other end of a connection: a peer whose certificate was verified.
 #[derive(Debug)]
 pub struct Caller {
