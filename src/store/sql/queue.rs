@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -24,9 +25,6 @@ use crate::store::Unanswered;
 
 /// How many works are done together at the most, where each of them gains by it.
 pub(super) const BATCH: usize = 64;
-
-/// How long a worker that has nothing to do keeps what it works with.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How one kind of work is done.
 pub(super) trait Batch: Send + Sync + 'static {
@@ -68,8 +66,9 @@ pub(super) struct Rules {
     pub(super) patience: Duration,
     /// How long a call may take; nothing ends work that keeps a thread waiting.
     pub(super) limit: Duration,
-    /// Whether one worker that has nothing to do may keep what it works with for a moment.
-    pub(super) lingers: bool,
+    /// For how long one worker that has nothing to do may stay, with what it works with; `None`
+    /// where it leaves at once.
+    pub(super) lingers: Option<Duration>,
 }
 
 /// The queue of one kind of work. Clones share it.
@@ -109,8 +108,22 @@ struct Worker {
 
 struct Idle {
     number: u64,
-    /// Calls it to work; without it, it leaves.
-    call: oneshot::Sender<()>,
+    wait: Wait,
+}
+
+/// Ends the wait of a worker that has nothing to do.
+enum Wait {
+    OfTask(oneshot::Sender<()>),
+    OfThread(Thread),
+}
+
+impl Wait {
+    fn end(self) {
+        match self {
+            Self::OfTask(wait) => drop(wait),
+            Self::OfThread(thread) => thread.unpark(),
+        }
+    }
 }
 
 struct Waiting<B: Batch> {
@@ -167,7 +180,9 @@ impl<B: Batch> Queue<B> {
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
-        state.idle = None;
+        if let Some(Idle { wait, .. }) = state.idle.take() {
+            wait.end();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State<B>> {
@@ -178,15 +193,16 @@ impl<B: Batch> Queue<B> {
         let mut state = self.state();
         let number = state.next();
         state.waiting.push_back(Waiting { ticket: number, work, answer });
-        self.find_worker(&mut state);
+        self.find_worker(state);
         Ticket { queue: self, number, is_out: false }
     }
 
-    /// Gives what waits to a worker, if there may be another one.
-    fn find_worker(&self, state: &mut State<B>) {
+    /// Gives what waits to a worker, if there may be another one. It is woken without the lock, which
+    /// is the first thing that it wants.
+    fn find_worker(&self, mut state: MutexGuard<'_, State<B>>) {
         let Rules { workers, slow, at_most, .. } = self.0.rules;
         let is_full = state.idle.is_none() && state.living >= at_most;
-        if state.workers.len() >= workers || is_full {
+        if state.waiting.is_empty() || state.workers.len() >= workers || is_full {
             return;
         }
         if let Some(slow) = slow
@@ -196,15 +212,17 @@ impl<B: Batch> Queue<B> {
             tokio::spawn(self.clone().watch(slow));
         }
         let since = Instant::now();
-        if let Some(Idle { number, call }) = state.idle.take() {
+        if let Some(Idle { number, wait }) = state.idle.take() {
             state.workers.push(Worker { number, since });
+            drop(state);
             // One that has ended at this moment gives its place to another.
-            let _ = call.send(());
+            wait.end();
             return;
         }
         let number = state.next();
         state.workers.push(Worker { number, since });
         state.living += 1;
+        drop(state);
         let work = self.clone().work(number);
         if B::BLOCKS {
             let runtime = Handle::current();
@@ -212,6 +230,7 @@ impl<B: Batch> Queue<B> {
             // It panics where the system has no thread left. The call waits then, and the next one
             // tries again.
             if catch_unwind(AssertUnwindSafe(start)).is_err() {
+                let mut state = self.state();
                 state.leaves(number);
                 state.living -= 1;
             }
@@ -228,7 +247,7 @@ impl<B: Batch> Queue<B> {
         loop {
             let (works, answers) = match self.take(number) {
                 Next::Works(works, answers) => (works, answers),
-                Next::Idle(call) => match self.is_called(number, call).await {
+                Next::Idle(moment, wait) => match self.is_wanted(number, moment, wait).await {
                     true => continue,
                     false => return,
                 },
@@ -264,21 +283,38 @@ impl<B: Batch> Queue<B> {
             return Next::Works(works, answers);
         }
         state.leaves(number);
-        if self.0.rules.lingers && !state.is_closed && state.idle.is_none() {
-            let (call, called) = oneshot::channel();
-            state.idle = Some(Idle { number, call });
-            return Next::Idle(called);
+        if let Some(moment) = self.0.rules.lingers
+            && !state.is_closed
+            && state.idle.is_none()
+        {
+            let (wait, waited) = match B::BLOCKS {
+                true => (Wait::OfThread(thread::current()), None),
+                false => {
+                    let (wait, waited) = oneshot::channel();
+                    (Wait::OfTask(wait), Some(waited))
+                }
+            };
+            state.idle = Some(Idle { number, wait });
+            return Next::Idle(moment, waited);
         }
         Next::Leave
     }
 
-    /// Waits for a moment; whether there may be something to do again for the worker that is idle.
-    async fn is_called(&self, number: u64, call: oneshot::Receiver<()>) -> bool {
-        match timeout(LINGER, call).await {
-            Ok(called) => called.is_ok(),
-            // It may have been called at this very moment.
-            Err(_) => self.state().idle.take_if(|idle| idle.number == number).is_none(),
+    /// Waits for a moment, as a task or else with its thread; whether there may be something to do
+    /// again for the worker that is idle.
+    async fn is_wanted(
+        &self,
+        number: u64,
+        moment: Duration,
+        waited: Option<oneshot::Receiver<()>>,
+    ) -> bool {
+        match waited {
+            Some(waited) => drop(timeout(moment, waited).await),
+            // It may end for no reason, and the worker leaves early.
+            None => thread::park_timeout(moment),
         }
+        // It may have been given work at the very moment that it leaves.
+        self.state().idle.take_if(|idle| idle.number == number).is_none()
     }
 
     /// Looks for workers that are slow, as long as there are any at work.
@@ -287,13 +323,11 @@ impl<B: Batch> Queue<B> {
             sleep(slow).await;
             let mut state = self.state();
             state.workers.retain(|worker| worker.since.elapsed() < slow);
-            if !state.waiting.is_empty() {
-                self.find_worker(&mut state);
-            }
-            if state.workers.is_empty() {
+            if state.workers.is_empty() && state.waiting.is_empty() {
                 state.is_watched = false;
                 return;
             }
+            self.find_worker(state);
         }
     }
 }
@@ -327,8 +361,9 @@ impl<B: Batch> Drop for Ticket<'_, B> {
 /// What a worker does next.
 enum Next<B: Batch> {
     Works(Vec<B::Work>, Vec<Answer<B>>),
-    /// There is nothing to do, and it may wait for a moment until it is called.
-    Idle(oneshot::Receiver<()>),
+    /// There is nothing to do, and it may wait for a moment: as a task until it hears of some, or
+    /// with its thread.
+    Idle(Duration, Option<oneshot::Receiver<()>>),
     Leave,
 }
 
@@ -345,9 +380,7 @@ impl<B: Batch> Drop for Place<B> {
         // One that could not be started may be so later, when a thread is there.
         state.living = state.living.saturating_sub(1);
         let _ = state.idle.take_if(|idle| idle.number == self.number);
-        if !state.waiting.is_empty() {
-            self.queue.find_worker(&mut state);
-        }
+        self.queue.find_worker(state);
     }
 }
 
@@ -367,13 +400,15 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(5);
 
+    const LINGER: Duration = Duration::from_secs(1);
+
     const RULES: Rules = Rules {
         workers: 2,
         slow: None,
         at_most: 3,
         patience: PATIENCE,
         limit: LIMIT,
-        lingers: false,
+        lingers: None,
     };
 
     /// Doubles numbers, when it is let; tells what it has begun with.
@@ -566,7 +601,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_keeps_what_it_works_with_for_a_moment() {
-        let rules = Rules { lingers: true, ..RULES };
+        let rules = Rules { lingers: Some(LINGER), ..RULES };
         let mut test = Test::by(rules);
         test.let_end(9);
         for turn in 1..=3 {
@@ -582,7 +617,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_lingers_in_a_queue_that_is_closed() {
-        let rules = Rules { lingers: true, ..RULES };
+        let rules = Rules { lingers: Some(LINGER), ..RULES };
         let test = Test::by(rules);
         test.let_end(9);
         assert!(test.call(1).await.await.unwrap().is_ok());
@@ -595,5 +630,45 @@ mod tests {
         assert!(test.call(1).await.await.unwrap().is_ok());
         assert!(test.queue.state().idle.is_none());
         assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    /// Keeps its thread, and answers how many batches its worker has done.
+    struct Counting;
+
+    impl Batch for Counting {
+        type Work = ();
+        type Answer = usize;
+        type Kept = usize;
+
+        const BLOCKS: bool = true;
+
+        async fn run(&self, kept: &mut usize, works: Vec<()>) -> Vec<Result<usize, Status>> {
+            *kept += 1;
+            works.into_iter().map(|()| Ok(*kept)).collect()
+        }
+
+        fn busy(&self) -> Status {
+            Status::unavailable("busy")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_waits_is_there_for_the_next_work_and_leaves_at_the_end() {
+        let rules = Rules { lingers: Some(10 * LINGER), ..RULES };
+        let queue = Queue::new(Counting, rules);
+        let becomes = async |is_due: fn(&State<Counting>) -> bool| {
+            let due = async {
+                while !is_due(&queue.state()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(LIMIT, due).await.expect("the worker has come so far");
+        };
+        for batches in 1..=3 {
+            assert_eq!(queue.call(()).await.unwrap(), batches);
+            becomes(|state| state.idle.is_some()).await;
+        }
+        queue.close();
+        becomes(|state| state.living == 0).await;
     }
 }

@@ -17,17 +17,21 @@ use super::{
 };
 use crate::proto::User;
 
-/// Batches at the same moment, in a file. Few make the most of each other: what comes while they are
-/// looked up goes along with the next.
-const FILE_BATCHES: usize = 2;
+/// Batches at the same moment that are not slow. One makes the most of what waits: what comes while
+/// it is looked up goes along with the next.
+const BATCHES: usize = 1;
 
-/// After how long a batch in a file does not count as one of them: many times what it takes.
-const FILE_SLOW: Duration = Duration::from_millis(5);
+/// After how long a batch does not keep the next one waiting any more. It is longer than one takes
+/// from memory or on the same machine, where one after the other costs least; a disk that is read
+/// from and a server that is further away have several under way.
+const SLOW: Duration = Duration::from_millis(1);
 
-/// After how long a batch on a server does not keep the next one waiting any more. It is longer than
-/// one takes on the same machine, where one after the other costs least; a server that is further
-/// away has several under way.
-const SERVER_SLOW: Duration = Duration::from_millis(1);
+/// For how long a thread that reads from a file waits for the next look-up. To wake it takes less
+/// than to get another one.
+const THREAD_LINGERS: Duration = Duration::from_millis(10);
+
+/// For how long a connection to a server is kept for the next look-up.
+const CONNECTION_LINGERS: Duration = Duration::from_secs(1);
 
 /// How many connections a pool has at least of which one may be kept for look-ups by ID, and one
 /// for those by email address, in a moment without any.
@@ -74,14 +78,14 @@ impl Lookups {
                 Self::File(Queue::new(
                     lookup,
                     Rules {
-                        workers: FILE_BATCHES,
-                        slow: Some(FILE_SLOW),
+                        workers: BATCHES,
+                        slow: Some(SLOW),
                         // Another one could only wait for a connection, on a thread of its own.
                         at_most: pools.size(),
                         // The rest is for the wait for a connection.
                         patience: pools.times().turn(),
                         limit,
-                        lingers: false,
+                        lingers: Some(THREAD_LINGERS),
                     },
                 ))
             }
@@ -90,12 +94,12 @@ impl Lookups {
                 Self::Server(Queue::new(
                     lookup,
                     Rules {
-                        workers: 1,
-                        slow: Some(SERVER_SLOW),
+                        workers: BATCHES,
+                        slow: Some(SLOW),
                         at_most: usize::MAX,
                         patience: limit,
                         limit,
-                        lingers: pools.size() >= ROOMY,
+                        lingers: (pools.size() >= ROOMY).then_some(CONNECTION_LINGERS),
                     },
                 ))
             }

@@ -34,7 +34,7 @@ impl Writes {
             at_most: 1,
             patience: times.turn(),
             limit,
-            lingers: false,
+            lingers: None,
         };
         match pools.writer() {
             // SQLite writes one at a time.
