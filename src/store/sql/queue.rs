@@ -57,8 +57,8 @@ pub(super) trait Batch: Send + Sync + 'static {
 pub(super) struct Rules {
     /// How many workers there may be.
     pub(super) workers: usize,
-    /// After how long a worker does not count any more, or up to as much later, so that nobody
-    /// waits behind what is slow; `None` where the next one could only wait for the same.
+    /// After how long with one batch a worker does not count any more, so that nobody waits behind
+    /// what is slow; `None` where the next one could only wait for the same.
     pub(super) slow: Option<Duration>,
     /// How many workers there may be with those that do not count any more.
     pub(super) at_most: usize,
@@ -102,8 +102,14 @@ struct State<B: Batch> {
 
 struct Worker {
     number: u64,
-    /// When it was given work.
-    since: Instant,
+    /// When it began with its batch. One that has not yet waits for a processor, as another would.
+    since: Option<Instant>,
+}
+
+impl Worker {
+    fn is_slow(&self, slow: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= slow)
+    }
 }
 
 struct Idle {
@@ -201,6 +207,11 @@ impl<B: Batch> Queue<B> {
     /// is the first thing that it wants.
     fn find_worker(&self, mut state: MutexGuard<'_, State<B>>) {
         let Rules { workers, slow, at_most, .. } = self.0.rules;
+        if let Some(slow) = slow
+            && state.workers.len() >= workers
+        {
+            state.workers.retain(|worker| !worker.is_slow(slow));
+        }
         let is_full = state.idle.is_none() && state.living >= at_most;
         if state.waiting.is_empty() || state.workers.len() >= workers || is_full {
             return;
@@ -211,16 +222,15 @@ impl<B: Batch> Queue<B> {
             state.is_watched = true;
             tokio::spawn(self.clone().watch(slow));
         }
-        let since = Instant::now();
         if let Some(Idle { number, wait }) = state.idle.take() {
-            state.workers.push(Worker { number, since });
+            state.workers.push(Worker { number, since: None });
             drop(state);
             // One that has ended at this moment gives its place to another.
             wait.end();
             return;
         }
         let number = state.next();
-        state.workers.push(Worker { number, since });
+        state.workers.push(Worker { number, since: None });
         state.living += 1;
         drop(state);
         let work = self.clone().work(number);
@@ -279,7 +289,7 @@ impl<B: Batch> Queue<B> {
             }
         }
         if !works.is_empty() {
-            worker.since = Instant::now();
+            worker.since = Some(Instant::now());
             return Next::Works(works, answers);
         }
         state.leaves(number);
@@ -317,12 +327,12 @@ impl<B: Batch> Queue<B> {
         self.state().idle.take_if(|idle| idle.number == number).is_none()
     }
 
-    /// Looks for workers that are slow, as long as there are any at work.
+    /// Looks for workers that are slow, as long as there are any at work: nobody may come who would.
     async fn watch(self, slow: Duration) {
         loop {
             sleep(slow).await;
             let mut state = self.state();
-            state.workers.retain(|worker| worker.since.elapsed() < slow);
+            state.workers.retain(|worker| !worker.is_slow(slow));
             if state.workers.is_empty() && state.waiting.is_empty() {
                 state.is_watched = false;
                 return;

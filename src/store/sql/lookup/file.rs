@@ -78,6 +78,10 @@ impl Batch for FileLookup {
 
     const BLOCKS: bool = true;
 
+    /// Enough that a batch costs little beside its look-ups, and few enough that several readers
+    /// share what waits where the disk is read.
+    const MOST: usize = 16;
+
     async fn run(&self, (): &mut (), keys: Vec<String>) -> Vec<Result<User, Status>> {
         let number = keys.len();
         let users = self.users(keys).await;
