@@ -26,6 +26,10 @@ use crate::store::Unanswered;
 /// How many works are done together at the most, where each of them gains by it.
 pub(super) const BATCH: usize = 64;
 
+/// How long a worker may take to begin. Until then it waits for a processor or a thread, as another
+/// would.
+const START: Duration = Duration::from_millis(100);
+
 /// How one kind of work is done.
 pub(super) trait Batch: Send + Sync + 'static {
     /// What a call brings.
@@ -57,8 +61,9 @@ pub(super) trait Batch: Send + Sync + 'static {
 pub(super) struct Rules {
     /// How many workers there may be.
     pub(super) workers: usize,
-    /// After how long with one batch a worker does not count any more, so that nobody waits behind
-    /// what is slow; `None` where the next one could only wait for the same.
+    /// After how long with one batch a worker does not count any more, or some milliseconds later
+    /// where nobody comes, so that nobody waits behind what is slow; `None` where the next one could
+    /// only wait for the same.
     pub(super) slow: Option<Duration>,
     /// How many workers there may be with those that do not count any more.
     pub(super) at_most: usize,
@@ -90,8 +95,8 @@ struct State<B: Batch> {
     waiting: VecDeque<Waiting<B>>,
     /// The workers that count.
     workers: Vec<Worker>,
-    /// How many there are, with the slow ones and the idle one.
-    living: usize,
+    /// All that there are, with the slow ones and the idle one.
+    living: Vec<u64>,
     /// The worker that has nothing to do, and keeps what it works with.
     idle: Option<Idle>,
     /// Whether somebody looks for workers that are slow.
@@ -102,13 +107,19 @@ struct State<B: Batch> {
 
 struct Worker {
     number: u64,
-    /// When it began with its batch. One that has not yet waits for a processor, as another would.
-    since: Option<Instant>,
+    /// When it was called, or began with its batch.
+    since: Instant,
+    has_begun: bool,
 }
 
 impl Worker {
+    fn called(number: u64) -> Self {
+        Self { number, since: Instant::now(), has_begun: false }
+    }
+
     fn is_slow(&self, slow: Duration) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= slow)
+        let limit = if self.has_begun { slow } else { slow.max(START) };
+        self.since.elapsed() >= limit
     }
 }
 
@@ -146,8 +157,16 @@ impl<B: Batch> State<B> {
         self.next
     }
 
+    /// A worker does not count any more.
     fn leaves(&mut self, number: u64) {
         self.workers.retain(|worker| worker.number != number);
+    }
+
+    /// A worker is not there any more.
+    fn ends(&mut self, number: u64) {
+        self.leaves(number);
+        self.living.retain(|living| *living != number);
+        let _ = self.idle.take_if(|idle| idle.number == number);
     }
 }
 
@@ -156,7 +175,7 @@ impl<B: Batch> Queue<B> {
         let state = State {
             waiting: VecDeque::new(),
             workers: Vec::new(),
-            living: 0,
+            living: Vec::new(),
             idle: None,
             is_watched: false,
             is_closed: false,
@@ -212,7 +231,7 @@ impl<B: Batch> Queue<B> {
         {
             state.workers.retain(|worker| !worker.is_slow(slow));
         }
-        let is_full = state.idle.is_none() && state.living >= at_most;
+        let is_full = state.idle.is_none() && state.living.len() >= at_most;
         if state.waiting.is_empty() || state.workers.len() >= workers || is_full {
             return;
         }
@@ -223,15 +242,15 @@ impl<B: Batch> Queue<B> {
             tokio::spawn(self.clone().watch(slow));
         }
         if let Some(Idle { number, wait }) = state.idle.take() {
-            state.workers.push(Worker { number, since: None });
+            state.workers.push(Worker::called(number));
             drop(state);
             // One that has ended at this moment gives its place to another.
             wait.end();
             return;
         }
         let number = state.next();
-        state.workers.push(Worker { number, since: None });
-        state.living += 1;
+        state.workers.push(Worker::called(number));
+        state.living.push(number);
         drop(state);
         let work = self.clone().work(number);
         if B::BLOCKS {
@@ -240,9 +259,7 @@ impl<B: Batch> Queue<B> {
             // It panics where the system has no thread left. The call waits then, and the next one
             // tries again.
             if catch_unwind(AssertUnwindSafe(start)).is_err() {
-                let mut state = self.state();
-                state.leaves(number);
-                state.living -= 1;
+                self.state().ends(number);
             }
         } else {
             tokio::spawn(work);
@@ -274,11 +291,14 @@ impl<B: Batch> Queue<B> {
     /// What waits and somebody still wants to know of, as much as is done at once, with whom to tell.
     fn take(&self, number: u64) -> Next<B> {
         let mut state = self.state();
-        let State { waiting, workers, .. } = &mut *state;
-        // One that was slow does not count any more: there is room for another.
-        let Some(worker) = workers.iter_mut().find(|worker| worker.number == number) else {
+        let State { waiting, workers, living, .. } = &mut *state;
+        // One that was slow counts again, unless another has its place. One whose start was given up
+        // for want of a thread, and comes after all, is not wanted.
+        let counts = workers.iter().any(|worker| worker.number == number);
+        let has_place = workers.len() < self.0.rules.workers && living.contains(&number);
+        if !counts && !has_place {
             return Next::Leave;
-        };
+        }
         let (mut works, mut answers) = (Vec::new(), Vec::new());
         while works.len() < B::MOST
             && let Some(Waiting { work, answer, .. }) = waiting.pop_front()
@@ -288,11 +308,11 @@ impl<B: Batch> Queue<B> {
                 answers.push(answer);
             }
         }
+        state.leaves(number);
         if !works.is_empty() {
-            worker.since = Some(Instant::now());
+            state.workers.push(Worker { number, since: Instant::now(), has_begun: true });
             return Next::Works(works, answers);
         }
-        state.leaves(number);
         if let Some(moment) = self.0.rules.lingers
             && !state.is_closed
             && state.idle.is_none()
@@ -333,11 +353,12 @@ impl<B: Batch> Queue<B> {
             sleep(slow).await;
             let mut state = self.state();
             state.workers.retain(|worker| !worker.is_slow(slow));
-            if state.workers.is_empty() && state.waiting.is_empty() {
+            self.find_worker(state);
+            let mut state = self.state();
+            if state.workers.is_empty() {
                 state.is_watched = false;
                 return;
             }
-            self.find_worker(state);
         }
     }
 }
@@ -386,10 +407,7 @@ struct Place<B: Batch> {
 impl<B: Batch> Drop for Place<B> {
     fn drop(&mut self) {
         let mut state = self.queue.state();
-        state.leaves(self.number);
-        // One that could not be started may be so later, when a thread is there.
-        state.living = state.living.saturating_sub(1);
-        let _ = state.idle.take_if(|idle| idle.number == self.number);
+        state.ends(self.number);
         self.queue.find_worker(state);
     }
 }
@@ -595,7 +613,7 @@ mod tests {
         for call in slow.into_iter().chain(next) {
             assert!(call.await.unwrap().is_ok());
         }
-        assert_eq!(test.queue.state().living, 0);
+        assert!(test.queue.state().living.is_empty());
     }
 
     #[tokio::test]
@@ -623,6 +641,21 @@ mod tests {
         assert!(test.queue.state().idle.is_none());
         assert!(test.call(1).await.await.unwrap().is_ok());
         assert_eq!(test.begun.recv().await.unwrap(), (vec![1], 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_was_slow_goes_on_where_nobody_has_its_place() {
+        let slow = PATIENCE / 4;
+        let rules = Rules { workers: 1, slow: Some(slow), lingers: Some(LINGER), ..RULES };
+        let mut test = Test::by(rules);
+        let first = test.call(1).await;
+        assert_eq!(test.begun.recv().await.unwrap(), (vec![1], 1));
+        tokio::time::sleep(2 * slow).await;
+        assert!(test.queue.state().workers.is_empty(), "it does not count meanwhile");
+        test.let_end(2);
+        assert!(first.await.unwrap().is_ok());
+        assert!(test.call(2).await.await.unwrap().is_ok());
+        assert_eq!(test.begun.recv().await.unwrap(), (vec![2], 2));
     }
 
     #[tokio::test(start_paused = true)]
@@ -679,6 +712,6 @@ mod tests {
             becomes(|state| state.idle.is_some()).await;
         }
         queue.close();
-        becomes(|state| state.living == 0).await;
+        becomes(|state| state.living.is_empty()).await;
     }
 }
