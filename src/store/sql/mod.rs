@@ -189,6 +189,7 @@ impl SqlStore {
     pub async fn close(&self, timeout: Duration) {
         self.by_id.close();
         self.by_email_address.close();
+        self.writes.close();
         // What is not closed by then is closed by the end of the process.
         let _ = tokio::time::timeout(timeout, self.pools.close()).await;
     }

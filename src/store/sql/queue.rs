@@ -8,14 +8,17 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     thread::{self, Thread},
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::oneshot,
+    sync::oneshot::{self, error::TryRecvError},
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
@@ -26,9 +29,16 @@ use crate::store::Unanswered;
 /// How many works are done together at the most, where each of them gains by it.
 pub(super) const BATCH: usize = 64;
 
+/// For how long a thread that works on a file waits for more to do. To wake it takes less than to get
+/// another one.
+pub(super) const THREAD_LINGERS: Duration = Duration::from_millis(10);
+
 /// How long a worker may take to begin. Until then it waits for a processor or a thread, as another
 /// would.
 const START: Duration = Duration::from_millis(100);
+
+/// After how many calls that had no company the next one is expected to have none.
+const ALONE: u32 = 16;
 
 /// How one kind of work is done.
 pub(super) trait Batch: Send + Sync + 'static {
@@ -74,6 +84,10 @@ pub(super) struct Rules {
     /// For how long one worker that has nothing to do may stay, with what it works with; `None`
     /// where it leaves at once.
     pub(super) lingers: Option<Duration>,
+    /// For how long a caller may keep its thread awake for its answer, while calls come one at a
+    /// time: to let it sleep and wake it takes longer than a short answer. `None` where answers are
+    /// not short, or come through the thread.
+    pub(super) awake: Option<Duration>,
 }
 
 /// The queue of one kind of work. Clones share it.
@@ -88,6 +102,7 @@ impl<B: Batch> Clone for Queue<B> {
 struct Shared<B: Batch> {
     batch: B,
     rules: Rules,
+    calls: Calls,
     state: Mutex<State<B>>,
 }
 
@@ -181,24 +196,34 @@ impl<B: Batch> Queue<B> {
             is_closed: false,
             next: 0,
         };
-        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state) }))
+        let calls = Calls::default();
+        Self(Arc::new(Shared { batch, rules, calls, state: Mutex::new(state) }))
     }
 
     /// Has the work done, in a task of its own: a caller that goes away takes back its own work
     /// alone, and only if that was not begun with.
     pub(super) async fn call(&self, work: B::Work) -> Result<B::Answer, Status> {
+        let Rules { patience, limit, awake, .. } = self.0.rules;
+        let (_call, is_alone) = self.0.calls.enter();
         let (answer, mut answered) = oneshot::channel();
         let mut ticket = self.enter(work, answer);
-        let Rules { patience, limit, .. } = self.0.rules;
-        let answer = match timeout(patience, &mut answered).await {
-            Ok(answer) => answer,
-            Err(_) if ticket.withdraw() => return Err(self.0.batch.busy()),
-            Err(_) => timeout(limit.saturating_sub(patience), answered)
-                .await
-                .map_err(|_| Unanswered::DeadlinePassed.into_status())?,
+        let at_once = match awake {
+            Some(moment) if is_alone => receive_awake(&mut answered, moment),
+            _ => Err(TryRecvError::Empty),
+        };
+        let answer = match at_once {
+            Err(TryRecvError::Empty) => match timeout(patience, &mut answered).await {
+                Ok(answer) => answer.ok(),
+                Err(_) if ticket.withdraw() => return Err(self.0.batch.busy()),
+                Err(_) => timeout(limit.saturating_sub(patience), answered)
+                    .await
+                    .map_err(|_| Unanswered::DeadlinePassed.into_status())?
+                    .ok(),
+            },
+            answer => answer.ok(),
         };
         ticket.is_out = true;
-        answer.unwrap_or_else(|_| Err(Status::internal("the work was broken off by a fault")))
+        answer.unwrap_or_else(|| Err(Status::internal("the work was broken off by a fault")))
     }
 
     /// From now on nobody keeps anything who has nothing to do.
@@ -363,6 +388,52 @@ impl<B: Batch> Queue<B> {
     }
 }
 
+/// Waits for an answer without letting the thread sleep. Others may have the processor.
+fn receive_awake<T>(
+    answered: &mut oneshot::Receiver<T>,
+    moment: Duration,
+) -> Result<T, TryRecvError> {
+    // That of the processor, not of the runtime, which does not go on meanwhile.
+    let start = std::time::Instant::now();
+    loop {
+        match answered.try_recv() {
+            Err(TryRecvError::Empty) if start.elapsed() < moment => thread::yield_now(),
+            answer => return answer,
+        }
+    }
+}
+
+/// The calls that are under way.
+#[derive(Default)]
+struct Calls {
+    number: AtomicUsize,
+    /// How many had no company when they came, one after the other.
+    alone: AtomicU32,
+}
+
+/// One of the calls that are under way.
+struct Call<'a>(&'a Calls);
+
+impl Calls {
+    /// One more, and whether calls have come one at a time for a while.
+    fn enter(&self) -> (Call<'_>, bool) {
+        let is_alone = match self.number.fetch_add(1, Ordering::Relaxed) {
+            0 => self.alone.fetch_add(1, Ordering::Relaxed) >= ALONE,
+            _ => {
+                self.alone.store(0, Ordering::Relaxed);
+                false
+            }
+        };
+        (Call(self), is_alone)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.number.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The place of a call's work in the queue, which is given up with it.
 struct Ticket<'a, B: Batch> {
     queue: &'a Queue<B>,
@@ -414,7 +485,7 @@ impl<B: Batch> Drop for Place<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{future::poll_fn, pin::pin, task::Poll};
 
     use tokio::{
         sync::{Semaphore, mpsc},
@@ -437,6 +508,7 @@ mod tests {
         patience: PATIENCE,
         limit: LIMIT,
         lingers: None,
+        awake: None,
     };
 
     /// Doubles numbers, when it is let; tells what it has begun with.
@@ -678,16 +750,24 @@ mod tests {
     /// Keeps its thread, and answers how many batches its worker has done.
     struct Counting;
 
+    /// What ends a worker.
+    struct Fault;
+
     impl Batch for Counting {
-        type Work = ();
+        type Work = Result<(), Fault>;
         type Answer = usize;
         type Kept = usize;
 
         const BLOCKS: bool = true;
 
-        async fn run(&self, kept: &mut usize, works: Vec<()>) -> Vec<Result<usize, Status>> {
+        async fn run(
+            &self,
+            kept: &mut usize,
+            works: Vec<Self::Work>,
+        ) -> Vec<Result<usize, Status>> {
             *kept += 1;
-            works.into_iter().map(|()| Ok(*kept)).collect()
+            assert!(works.iter().all(Result::is_ok), "a fault");
+            works.into_iter().map(|_| Ok(*kept)).collect()
         }
 
         fn busy(&self) -> Status {
@@ -708,10 +788,51 @@ mod tests {
             timeout(LIMIT, due).await.expect("the worker has come so far");
         };
         for batches in 1..=3 {
-            assert_eq!(queue.call(()).await.unwrap(), batches);
+            assert_eq!(queue.call(Ok(())).await.unwrap(), batches);
             becomes(|state| state.idle.is_some()).await;
         }
         queue.close();
         becomes(|state| state.living.is_empty()).await;
+    }
+
+    /// Whether a call has its answer before its thread has done anything else.
+    async fn is_answered_at_once(queue: &Queue<Counting>) -> bool {
+        let mut call = pin!(queue.call(Ok(())));
+        poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn while_calls_come_one_at_a_time_a_short_answer_is_waited_for_awake() {
+        let rules = Rules { lingers: Some(10 * LINGER), awake: Some(LIMIT), ..RULES };
+        let queue = Queue::new(Counting, rules);
+        for _ in 0..ALONE {
+            assert!(queue.call(Ok(())).await.is_ok());
+        }
+        for _ in 0..3 {
+            assert!(is_answered_at_once(&queue).await);
+        }
+        let fault = queue.call(Err(Fault)).await.unwrap_err();
+        assert_eq!(fault.code(), tonic::Code::Internal);
+        queue.close();
+    }
+
+    #[test]
+    fn a_call_with_company_lets_its_thread_go() {
+        let calls = Calls::default();
+        for _ in 0..ALONE {
+            assert!(!calls.enter().1, "they have not come one at a time for long");
+        }
+        let (first, is_alone) = calls.enter();
+        assert!(is_alone);
+        assert!(!calls.enter().1, "the first is under way");
+        drop(first);
+        assert!(!calls.enter().1, "it is not long ago that there was company");
+    }
+
+    #[test]
+    fn nobody_is_awake_for_longer_than_a_moment() {
+        let (_sender, mut answered) = oneshot::channel::<()>();
+        let given_up = receive_awake(&mut answered, Duration::from_millis(1));
+        assert_eq!(given_up, Err(TryRecvError::Empty));
     }
 }

@@ -13,7 +13,7 @@ use self::{file::FileLookup, server::ServerLookup};
 use super::{
     entity::{Column, Entity as Users},
     pools::Pools,
-    queue::{Queue, Rules},
+    queue::{Queue, Rules, THREAD_LINGERS},
 };
 use crate::proto::User;
 
@@ -29,9 +29,9 @@ const FILE_SLOW: Duration = Duration::from_micros(250);
 /// other costs least. A server that is further away has several under way.
 const SERVER_SLOW: Duration = Duration::from_millis(1);
 
-/// For how long a thread that reads from a file waits for the next look-up. To wake it takes less
-/// than to get another one.
-const THREAD_LINGERS: Duration = Duration::from_millis(10);
+/// For how long a look-up in a file keeps its thread awake, while they come one at a time. One from
+/// memory takes less.
+const FILE_AWAKE: Duration = Duration::from_micros(50);
 
 /// For how long a connection to a server is kept for the next look-up.
 const CONNECTION_LINGERS: Duration = Duration::from_secs(1);
@@ -89,6 +89,7 @@ impl Lookups {
                         patience: pools.times().turn(),
                         limit,
                         lingers: Some(THREAD_LINGERS),
+                        awake: Some(FILE_AWAKE),
                     },
                 ))
             }
@@ -103,6 +104,7 @@ impl Lookups {
                         patience: limit,
                         limit,
                         lingers: (pools.size() >= ROOMY).then_some(CONNECTION_LINGERS),
+                        awake: None,
                     },
                 ))
             }

@@ -14,7 +14,7 @@ use self::{file::FileWrite, server::ServerWrite};
 use super::{
     lookup::ROOMY,
     pools::Pools,
-    queue::{Queue, Rules},
+    queue::{Queue, Rules, THREAD_LINGERS},
 };
 
 /// The writes. Clones are the same.
@@ -35,12 +35,14 @@ impl Writes {
             patience: times.turn(),
             limit,
             lingers: None,
+            awake: None,
         };
         match pools.writer() {
             // SQLite writes one at a time.
-            Some(writer) => {
-                Self::File(Queue::new(FileWrite::new(pools.clone(), writer.clone()), rules))
-            }
+            Some(writer) => Self::File(Queue::new(
+                FileWrite::new(pools.clone(), writer.clone()),
+                Rules { lingers: Some(THREAD_LINGERS), ..rules },
+            )),
             None => Self::Server(Queue::new(
                 ServerWrite::new(pools.clone(), limit),
                 Rules {
@@ -66,6 +68,14 @@ impl Writes {
         match self {
             Self::File(queue) => queue.call(statement).await,
             Self::Server(queue) => queue.call((statement, Instant::now())).await,
+        }
+    }
+
+    /// From now on no thread is kept without need.
+    pub(super) fn close(&self) {
+        match self {
+            Self::File(queue) => queue.close(),
+            Self::Server(queue) => queue.close(),
         }
     }
 }
