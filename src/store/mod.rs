@@ -24,8 +24,8 @@ pub use self::{
 };
 use crate::proto::user_store_server::UserStore;
 
-/// When the caller stops waiting for a call; an extension of its request. A store that forwards
-/// the call passes on what is left as `grpc-timeout`.
+/// When the caller stops waiting for a call, which it does by itself; an extension of its request. A
+/// store that forwards the call passes on what is left as `grpc-timeout`.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(pub Instant);
 

@@ -71,9 +71,11 @@ impl State {
 /// Sends each call on one of the open connections. Clones share them; when the last is dropped,
 /// the connections end after the calls on them.
 #[derive(Clone)]
-pub(crate) struct Balancer {
+pub(crate) struct Balancer(Arc<Shared>);
+
+struct Shared {
     state: watch::Receiver<State>,
-    next: Arc<AtomicUsize>,
+    next: AtomicUsize,
     /// How long a call waits for a connection, where it has no deadline of its own.
     reach_timeout: Duration,
 }
@@ -83,29 +85,36 @@ impl Balancer {
     pub(super) fn start(url: Url, tls: Option<Tls>, reach_timeout: Duration) -> Self {
         let (sender, state) = watch::channel(State::default());
         tokio::spawn(supervise(url, tls, reach_timeout, sender));
-        Self { state, next: Arc::new(AtomicUsize::new(0)), reach_timeout }
+        Self(Arc::new(Shared { state, next: AtomicUsize::new(0), reach_timeout }))
     }
 
     /// Whether a connection is open; if not, why.
     pub(super) fn check(&self) -> Result<(), String> {
-        let state = self.state.borrow();
+        let state = self.0.state.borrow();
         if state.open().next().is_some() { Ok(()) } else { Err(state.why_not()) }
+    }
+
+    /// The open connection whose turn it is.
+    fn pick(&self, state: &State) -> Option<Sender> {
+        let open = state.open().count();
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed).checked_rem(open)?;
+        // One of them may have been closed since.
+        state.open().nth(turn).or_else(|| state.open().next()).cloned()
     }
 
     /// An open connection. Waits while there is none, until `deadline` or until every address has
     /// refused once more.
     async fn connection(&self, deadline: Instant) -> Result<Sender, NotReached> {
-        let mut state = self.state.clone();
+        if let Some(sender) = self.pick(&self.0.state.borrow()) {
+            return Ok(sender);
+        }
+        let mut state = self.0.state.clone();
         let mut failures_before = None;
         loop {
             {
                 let state = state.borrow_and_update();
-                let open: Vec<_> = state.open().collect();
-                if !open.is_empty() {
-                    let turn = self.next.fetch_add(1, Ordering::Relaxed) % open.len();
-                    if let Some(sender) = open.get(turn) {
-                        return Ok((*sender).clone());
-                    }
+                if let Some(sender) = self.pick(&state) {
+                    return Ok(sender);
                 }
                 let failures: HashMap<_, _> = state
                     .addresses
@@ -147,9 +156,9 @@ impl Service<Request<Body>> for Balancer {
             let now = Instant::now();
             let left = match request.extensions().get::<Deadline>() {
                 Some(Deadline(deadline)) => deadline.saturating_duration_since(now),
-                None => balancer.reach_timeout,
+                None => balancer.0.reach_timeout,
             };
-            let deadline = now + left.min(balancer.reach_timeout);
+            let deadline = now + left.min(balancer.0.reach_timeout);
             loop {
                 let mut connection =
                     balancer.connection(deadline).await.map_err(NotReached::into_status)?;

@@ -156,11 +156,11 @@ impl RemoteStore {
 
     /// Forwards a read; once more if the connection was lost before the answer.
     async fn read<Q: Clone, R>(&self, request: Request<Q>, call: Call<Q, R>) -> Reply<R> {
-        let deadline = self.deadline(&request);
+        let limit = self.limit(&request);
         let message = request.into_inner();
-        match self.attempt(message.clone(), deadline, call).await {
-            Err(first) if is_lost(&first) && Instant::now() < deadline => {
-                match self.attempt(message, deadline, call).await {
+        match self.attempt(message.clone(), limit, call).await {
+            Err(first) if is_lost(&first) && Instant::now() < limit.deadline => {
+                match self.attempt(message, limit, call).await {
                     // The second never reached the store; the first may have.
                     Err(second) if NotReached::of_status(&second).is_some() => Err(first),
                     reply => reply,
@@ -172,33 +172,47 @@ impl RemoteStore {
 
     /// Forwards a write, once.
     async fn write<Q, R>(&self, request: Request<Q>, call: Call<Q, R>) -> Reply<R> {
-        let deadline = self.deadline(&request);
-        self.attempt(request.into_inner(), deadline, call).await
+        let limit = self.limit(&request);
+        self.attempt(request.into_inner(), limit, call).await
     }
 
-    async fn attempt<Q, R>(&self, message: Q, deadline: Instant, call: Call<Q, R>) -> Reply<R> {
+    async fn attempt<Q, R>(&self, message: Q, limit: Limit, call: Call<Q, R>) -> Reply<R> {
+        let Limit { deadline, is_the_callers } = limit;
         let mut request = Request::new(message);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         request.extensions_mut().insert(Deadline(deadline));
         trace::inject(request.metadata_mut());
         let mut client = self.client.clone();
-        let reply = tokio::time::timeout_at(deadline, call(&mut client, request)).await;
+        let reply = call(&mut client, request);
+        let reply = match is_the_callers {
+            true => reply.await,
+            false => tokio::time::timeout_at(deadline, reply)
+                .await
+                .unwrap_or_else(|_| Err(Unanswered::DeadlinePassed.into_status())),
+        };
         match reply {
-            Err(_) => Err(Unanswered::DeadlinePassed.into_status()),
             // The store was told the deadline, and may be heard to give up before we do.
-            Ok(Err(status)) if gave_up(&status) && Instant::now() + EARLY >= deadline => {
+            Err(status) if gave_up(&status) && Instant::now() + EARLY >= deadline => {
                 Err(Unanswered::DeadlinePassed.into_status())
             }
-            Ok(reply) => reply,
+            reply => reply,
         }
     }
 
-    fn deadline<Q>(&self, request: &Request<Q>) -> Instant {
+    fn limit<Q>(&self, request: &Request<Q>) -> Limit {
         match request.extensions().get::<Deadline>() {
-            Some(Deadline(deadline)) => *deadline,
-            None => Instant::now() + self.store_timeout,
+            Some(Deadline(deadline)) => Limit { deadline: *deadline, is_the_callers: true },
+            None => Limit { deadline: Instant::now() + self.store_timeout, is_the_callers: false },
         }
     }
+}
+
+/// Until when a call may take.
+#[derive(Clone, Copy)]
+struct Limit {
+    deadline: Instant,
+    /// Whether the caller stops waiting by itself.
+    is_the_callers: bool,
 }
 
 /// Whether a status is what gRPC servers answer when the deadline of a call passes.
