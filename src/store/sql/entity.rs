@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use sea_orm::{DbErr, IdenStatic as _, QueryResult, TryGetable, entity::prelude::*};
+use sea_orm::{
+    ActiveValue::Set, DbErr, IdenStatic as _, Iterable as _, QueryResult, TryGetable,
+    entity::prelude::*,
+};
 
 use crate::proto::User;
 
@@ -54,6 +57,28 @@ pub(super) fn user(row: &QueryResult) -> Result<User, DbErr> {
         disabled_counter: value(row, Column::DisabledCounter)?,
         sessions_counter: value(row, Column::SessionsCounter)?,
     })
+}
+
+/// The contract's message as a row, with a value for each column.
+pub(super) fn row(user: &User) -> ActiveModel {
+    ActiveModel {
+        id: Set(user.id.clone()),
+        email_address: Set(user.email_address.clone()),
+        password_hash: Set(user.password_hash.to_vec()),
+        password_hash_algorithm_id: Set(user.password_hash_algorithm_id.clone()),
+        password_salt: Set(user.password_salt.to_vec()),
+        disabled: Set(user.disabled),
+        display_name: Set(user.display_name.clone()),
+        email_address_counter: Set(user.email_address_counter),
+        password_hash_counter: Set(user.password_hash_counter),
+        disabled_counter: Set(user.disabled_counter),
+        sessions_counter: Set(user.sessions_counter),
+    }
+}
+
+/// The values of a row, in the order of the columns.
+pub(super) fn values(mut row: ActiveModel) -> impl Iterator<Item = Value> {
+    Column::iter().filter_map(move |column| row.take(column).into_value())
 }
 
 /// The columns are selected in the order of the entity.

@@ -30,7 +30,6 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveValue::Set,
     ColumnTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryTrait, Statement,
     UpdateMany,
     sea_query::{Alias, Expr, SimpleExpr},
@@ -39,7 +38,7 @@ use tonic::{Request, Response, Status, async_trait};
 use uuid::Uuid;
 
 use self::{
-    entity::{ActiveModel, Column, Entity as Users},
+    entity::{Column, Entity as Users, row},
     error::Error,
     lookup::{Key, Lookups},
     pools::Pools,
@@ -70,6 +69,8 @@ pub struct SqlStore {
     by_id: Lookups,
     by_email_address: Lookups,
     writes: Writes,
+    /// The statement that creates a user, with its values in the order of the columns.
+    insert: Arc<str>,
     store_timeout: Duration,
     /// Whether the last look at the schema found all of it.
     schema_seen: Arc<AtomicBool>,
@@ -94,6 +95,7 @@ impl SqlStore {
             by_id: lookups(Key::Id),
             by_email_address: lookups(Key::EmailAddress),
             writes: Writes::new(&pools, config.store_timeout),
+            insert: Users::insert(row(&User::default())).build(pools.backend()).sql.into(),
             pools,
             store_timeout: config.store_timeout,
             schema_seen: Arc::default(),
@@ -269,20 +271,10 @@ impl UserStore for SqlStore {
             password_salt: request.password_salt,
             ..User::default()
         };
-        let row = ActiveModel {
-            id: Set(user.id.clone()),
-            email_address: Set(user.email_address.clone()),
-            password_hash: Set(user.password_hash.to_vec()),
-            password_hash_algorithm_id: Set(user.password_hash_algorithm_id.clone()),
-            password_salt: Set(user.password_salt.to_vec()),
-            disabled: Set(user.disabled),
-            display_name: Set(user.display_name.clone()),
-            email_address_counter: Set(0),
-            password_hash_counter: Set(0),
-            disabled_counter: Set(0),
-            sessions_counter: Set(0),
-        };
-        match self.writes.run(Users::insert(row).build(self.pools.backend())).await? {
+        let backend = self.pools.backend();
+        let insert =
+            Statement::from_sql_and_values(backend, &*self.insert, entity::values(row(&user)));
+        match self.writes.run(insert).await? {
             0 => Err(Status::internal("the database did not keep the user: look at its triggers")),
             _ => Ok(Response::new(CreateUserResponse { user: Some(user) })),
         }
