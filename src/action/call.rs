@@ -10,7 +10,7 @@ use super::{
     Action, ActionInvocationId, ActionServer, ErrorCode, Failure, Invocation, Members, NotInvoked,
     Resolution, ResponseBody, answer, error::CallError,
 };
-use crate::store::{Deadline, Unanswered, code_name};
+use crate::store::{Unanswered, code_name};
 
 /// The end of a write, which is told in any case: the store may have acted.
 pub(super) struct Ending<E: FnOnce(&Result<Resolution, NotInvoked>)> {
@@ -86,12 +86,11 @@ impl<I: Invocation> Call<I> {
             Err(source) => return Err(not_reached(None, source)),
         };
         let start = Instant::now();
-        let deadline = start + *store_timeout;
         let written_user = invocation.written_user().map(str::to_owned);
         let span =
             spans.as_ref().map_or_else(Span::none, |spans| spans.of_call(I::ACTION.method()));
-        let call = pin!(invocation.call(&**store, Deadline(deadline)));
-        let result = tokio::time::timeout_at(deadline, call.instrument(span.clone()))
+        let call = pin!(invocation.call(&**store));
+        let result = tokio::time::timeout_at(start + *store_timeout, call.instrument(span.clone()))
             .await
             .unwrap_or_else(|_| Err(CallError::unanswered(Unanswered::DeadlinePassed)));
         let store_time = start.elapsed();

@@ -1,12 +1,9 @@
 //! `create_user`: creates a user. `faroe-endpoint`, section 3.
 
-use super::{
-    Action, BadRequest, Invocation, Members, error::CallError, reply, request, user_value,
-};
-use crate::{
-    proto::{CreateUserRequest, User, user_store_server::UserStore},
-    store::Deadline,
-};
+use tonic::Request;
+
+use super::{Action, BadRequest, Invocation, Members, error::CallError, reply, user_value};
+use crate::proto::{CreateUserRequest, User, user_store_server::UserStore};
 
 impl Invocation for CreateUserRequest {
     const ACTION: Action = Action::CreateUser;
@@ -21,13 +18,9 @@ impl Invocation for CreateUserRequest {
         })
     }
 
-    async fn call(
-        self,
-        store: &dyn UserStore,
-        deadline: Deadline,
-    ) -> Result<Option<User>, CallError> {
+    async fn call(self, store: &dyn UserStore) -> Result<Option<User>, CallError> {
         let sent = self.clone();
-        let reply = store.create_user(request(self, deadline)).await;
+        let reply = store.create_user(Request::new(self)).await;
         user_value(Self::ACTION, reply, |reply| reply::created_user(reply.user, &sent))
     }
 }

@@ -1,10 +1,9 @@
 //! `delete_user`: deletes a user. `faroe-endpoint`, section 3.
 
-use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values, request};
-use crate::{
-    proto::{DeleteUserRequest, User, user_store_server::UserStore},
-    store::Deadline,
-};
+use tonic::Request;
+
+use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values};
+use crate::proto::{DeleteUserRequest, User, user_store_server::UserStore};
 
 impl Invocation for DeleteUserRequest {
     const ACTION: Action = Action::DeleteUser;
@@ -17,12 +16,8 @@ impl Invocation for DeleteUserRequest {
         Some(&self.user_id)
     }
 
-    async fn call(
-        self,
-        store: &dyn UserStore,
-        deadline: Deadline,
-    ) -> Result<Option<User>, CallError> {
-        let reply = store.delete_user(request(self, deadline)).await;
+    async fn call(self, store: &dyn UserStore) -> Result<Option<User>, CallError> {
+        let reply = store.delete_user(Request::new(self)).await;
         no_values(Self::ACTION, reply)
     }
 }

@@ -1,10 +1,9 @@
 //! `increment_user_sessions_counter`: signs the user out everywhere, by compare and set. `faroe-endpoint`, section 3.
 
-use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values, request};
-use crate::{
-    proto::{IncrementUserSessionsCounterRequest, User, user_store_server::UserStore},
-    store::Deadline,
-};
+use tonic::Request;
+
+use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values};
+use crate::proto::{IncrementUserSessionsCounterRequest, User, user_store_server::UserStore};
 
 impl Invocation for IncrementUserSessionsCounterRequest {
     const ACTION: Action = Action::IncrementUserSessionsCounter;
@@ -21,12 +20,8 @@ impl Invocation for IncrementUserSessionsCounterRequest {
         Some(&self.user_id)
     }
 
-    async fn call(
-        self,
-        store: &dyn UserStore,
-        deadline: Deadline,
-    ) -> Result<Option<User>, CallError> {
-        let reply = store.increment_user_sessions_counter(request(self, deadline)).await;
+    async fn call(self, store: &dyn UserStore) -> Result<Option<User>, CallError> {
+        let reply = store.increment_user_sessions_counter(Request::new(self)).await;
         no_values(Self::ACTION, reply)
     }
 }

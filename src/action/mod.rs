@@ -50,7 +50,7 @@ use crate::{
         IncrementUserSessionsCounterRequest, UpdateUserEmailAddressRequest,
         UpdateUserPasswordHashRequest, User, user_store_server::UserStore,
     },
-    store::{self, Breaker, Deadline},
+    store::{self, Breaker},
     trace,
 };
 
@@ -241,15 +241,7 @@ trait Invocation: Sized + Send + 'static {
     fn call(
         self,
         store: &dyn UserStore,
-        deadline: Deadline,
     ) -> impl Future<Output = Result<Option<User>, CallError>> + Send;
-}
-
-/// The request of a method, with its deadline beside it.
-fn request<T>(message: T, deadline: Deadline) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
-    request.extensions_mut().insert(deadline);
-    request
 }
 
 /// What a method without values answered.

@@ -1,10 +1,9 @@
 //! `update_user_email_address`: sets the email address, by compare and set. `faroe-endpoint`, section 3.
 
-use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values, request};
-use crate::{
-    proto::{UpdateUserEmailAddressRequest, User, user_store_server::UserStore},
-    store::Deadline,
-};
+use tonic::Request;
+
+use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values};
+use crate::proto::{UpdateUserEmailAddressRequest, User, user_store_server::UserStore};
 
 impl Invocation for UpdateUserEmailAddressRequest {
     const ACTION: Action = Action::UpdateUserEmailAddress;
@@ -22,12 +21,8 @@ impl Invocation for UpdateUserEmailAddressRequest {
         Some(&self.user_id)
     }
 
-    async fn call(
-        self,
-        store: &dyn UserStore,
-        deadline: Deadline,
-    ) -> Result<Option<User>, CallError> {
-        let reply = store.update_user_email_address(request(self, deadline)).await;
+    async fn call(self, store: &dyn UserStore) -> Result<Option<User>, CallError> {
+        let reply = store.update_user_email_address(Request::new(self)).await;
         no_values(Self::ACTION, reply)
     }
 }

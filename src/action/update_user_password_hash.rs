@@ -1,10 +1,9 @@
 //! `update_user_password_hash`: sets the password hash, by compare and set. `faroe-endpoint`, section 3.
 
-use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values, request};
-use crate::{
-    proto::{UpdateUserPasswordHashRequest, User, user_store_server::UserStore},
-    store::Deadline,
-};
+use tonic::Request;
+
+use super::{Action, BadRequest, Invocation, Members, error::CallError, no_values};
+use crate::proto::{UpdateUserPasswordHashRequest, User, user_store_server::UserStore};
 
 impl Invocation for UpdateUserPasswordHashRequest {
     const ACTION: Action = Action::UpdateUserPasswordHash;
@@ -24,12 +23,8 @@ impl Invocation for UpdateUserPasswordHashRequest {
         Some(&self.user_id)
     }
 
-    async fn call(
-        self,
-        store: &dyn UserStore,
-        deadline: Deadline,
-    ) -> Result<Option<User>, CallError> {
-        let reply = store.update_user_password_hash(request(self, deadline)).await;
+    async fn call(self, store: &dyn UserStore) -> Result<Option<User>, CallError> {
+        let reply = store.update_user_password_hash(Request::new(self)).await;
         no_values(Self::ACTION, reply)
     }
 }

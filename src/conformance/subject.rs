@@ -23,8 +23,8 @@ use super::{answer::Refusal, case::Failure, cause::Cause};
 use crate::{
     proto::{CreateUserRequest, User, user_store_client::UserStoreClient},
     store::{
-        Deadline, InvalidUrl, MAX_MESSAGE,
-        remote::{self, Balancer},
+        InvalidUrl, MAX_MESSAGE,
+        remote::{self, Balancer, Deadline},
     },
 };
 

@@ -2,10 +2,9 @@
 //!
 //! `interface`, "`--store` chooses by scheme". Every store is an implementation of
 //! [`UserStore`]; what this module adds is what the
-//! stage before it needs of any of them: how long a call may take ([`Deadline`]), whether it can
-//! have reached the store ([`NotReached`], [`Unanswered`]), not to wait for one that is away
-//! ([`Breaker`]), whether it is there at all ([`Store::check`]), and what a trace says of a call
-//! ([`Spans`]).
+//! stage before it needs of any of them: whether a call can have reached the store ([`NotReached`],
+//! [`Unanswered`]), not to wait for one that is away ([`Breaker`]), whether it is there at all
+//! ([`Store::check`]), and what a trace says of a call ([`Spans`]).
 
 mod breaker;
 pub mod remote;
@@ -15,7 +14,6 @@ pub mod sql;
 use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::time::Instant;
 use tonic::{Code, Status};
 
 pub use self::{
@@ -23,11 +21,6 @@ pub use self::{
     span::Spans,
 };
 use crate::proto::user_store_server::UserStore;
-
-/// When the caller stops waiting for a call, which it does by itself; an extension of its request. A
-/// store that forwards the call passes on what is left as `grpc-timeout`.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline(pub Instant);
 
 /// The call certainly never reached the store: no connection could be made, or no slot of the pool
 /// came free in time. Nothing was changed, and the caller may try again. A store that is

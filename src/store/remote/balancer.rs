@@ -27,7 +27,7 @@ use super::{
     Url,
     connect::{Address, Dialer, Sender, Tls},
 };
-use crate::store::{Deadline, NotReached, Unanswered, shortened};
+use crate::store::{NotReached, Unanswered, shortened};
 
 /// How often a name is resolved again, at the least; and at the most, where an address is gone.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -37,6 +37,10 @@ const RESOLVE_PAUSE: Duration = Duration::from_secs(1);
 /// a store that comes back should be used at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// When the caller of a call stops waiting for it; an extension of its request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(pub(crate) Instant);
 
 /// Where the connections stand.
 #[derive(Default)]

@@ -20,10 +20,10 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-pub(crate) use self::balancer::Balancer;
+pub(crate) use self::balancer::{Balancer, Deadline};
 use self::connect::Tls;
 pub use self::url::Url;
-use super::{Deadline, MAX_MESSAGE, NotReached, Unanswered, code_name, reach_timeout};
+use super::{MAX_MESSAGE, NotReached, Unanswered, code_name, reach_timeout};
 use crate::{
     proto::{
         CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse,
@@ -49,7 +49,8 @@ pub struct Config {
     /// TLS towards it; used if the URL says `grpcs`. When it changes, new connections are made with
     /// it, and the calls on the old ones are finished.
     pub tls: Option<watch::Receiver<Arc<ClientMaterial>>>,
-    /// How long a call may take, all attempts together, where its request has no deadline.
+    /// How long a call may take, all attempts together, as the store is told. Whoever calls stops
+    /// waiting by itself.
     pub store_timeout: Duration,
 }
 
@@ -156,11 +157,11 @@ impl RemoteStore {
 
     /// Forwards a read; once more if the connection was lost before the answer.
     async fn read<Q: Clone, R>(&self, request: Request<Q>, call: Call<Q, R>) -> Reply<R> {
-        let limit = self.limit(&request);
+        let deadline = Instant::now() + self.store_timeout;
         let message = request.into_inner();
-        match self.attempt(message.clone(), limit, call).await {
-            Err(first) if is_lost(&first) && Instant::now() < limit.deadline => {
-                match self.attempt(message, limit, call).await {
+        match self.attempt(message.clone(), deadline, call).await {
+            Err(first) if is_lost(&first) && Instant::now() < deadline => {
+                match self.attempt(message, deadline, call).await {
                     // The second never reached the store; the first may have.
                     Err(second) if NotReached::of_status(&second).is_some() => Err(first),
                     reply => reply,
@@ -172,25 +173,21 @@ impl RemoteStore {
 
     /// Forwards a write, once.
     async fn write<Q, R>(&self, request: Request<Q>, call: Call<Q, R>) -> Reply<R> {
-        let limit = self.limit(&request);
-        self.attempt(request.into_inner(), limit, call).await
+        let deadline = Instant::now() + self.store_timeout;
+        self.attempt(request.into_inner(), deadline, call).await
     }
 
-    async fn attempt<Q, R>(&self, message: Q, limit: Limit, call: Call<Q, R>) -> Reply<R> {
-        let Limit { deadline, is_the_callers } = limit;
+    async fn attempt<Q, R>(&self, message: Q, deadline: Instant, call: Call<Q, R>) -> Reply<R> {
         let mut request = Request::new(message);
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        request.extensions_mut().insert(Deadline(deadline));
+        let left = deadline.saturating_duration_since(Instant::now());
+        request.set_timeout(left);
+        // Others wait for a connection as long as any may.
+        if left < reach_timeout(self.store_timeout) {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
         trace::inject(request.metadata_mut());
         let mut client = self.client.clone();
-        let reply = call(&mut client, request);
-        let reply = match is_the_callers {
-            true => reply.await,
-            false => tokio::time::timeout_at(deadline, reply)
-                .await
-                .unwrap_or_else(|_| Err(Unanswered::DeadlinePassed.into_status())),
-        };
-        match reply {
+        match call(&mut client, request).await {
             // The store was told the deadline, and may be heard to give up before we do.
             Err(status) if gave_up(&status) && Instant::now() + EARLY >= deadline => {
                 Err(Unanswered::DeadlinePassed.into_status())
@@ -198,21 +195,6 @@ impl RemoteStore {
             reply => reply,
         }
     }
-
-    fn limit<Q>(&self, request: &Request<Q>) -> Limit {
-        match request.extensions().get::<Deadline>() {
-            Some(Deadline(deadline)) => Limit { deadline: *deadline, is_the_callers: true },
-            None => Limit { deadline: Instant::now() + self.store_timeout, is_the_callers: false },
-        }
-    }
-}
-
-/// Until when a call may take.
-#[derive(Clone, Copy)]
-struct Limit {
-    deadline: Instant,
-    /// Whether the caller stops waiting by itself.
-    is_the_callers: bool,
 }
 
 /// Whether a status is what gRPC servers answer when the deadline of a call passes.

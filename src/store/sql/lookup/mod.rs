@@ -31,7 +31,7 @@ const SERVER_SLOW: Duration = Duration::from_millis(1);
 
 /// For how long a look-up in a file keeps its thread awake, while they come one at a time. One from
 /// memory takes less.
-const FILE_AWAKE: Duration = Duration::from_micros(50);
+const FILE_AWAKE: Duration = Duration::from_micros(100);
 
 /// For how long a connection to a server is kept for the next look-up.
 const CONNECTION_LINGERS: Duration = Duration::from_secs(1);
