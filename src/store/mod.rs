@@ -174,7 +174,8 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// The port through which actions reach the store.
+    /// The port through which actions reach the store. The caller bounds each call by the time that
+    /// the store was opened with.
     pub fn user_store(&self) -> Arc<dyn UserStore> {
         match self {
             Self::Sql(store) => Arc::new(store.clone()),

@@ -80,7 +80,7 @@ pub(crate) struct Balancer(Arc<Shared>);
 struct Shared {
     state: watch::Receiver<State>,
     next: AtomicUsize,
-    /// How long a call waits for a connection, where it has no deadline of its own.
+    /// How long a call waits for a connection at the most.
     reach_timeout: Duration,
 }
 

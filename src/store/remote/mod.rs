@@ -50,7 +50,7 @@ pub struct Config {
     /// it, and the calls on the old ones are finished.
     pub tls: Option<watch::Receiver<Arc<ClientMaterial>>>,
     /// How long a call may take, all attempts together, as the store is told. Whoever calls stops
-    /// waiting by itself.
+    /// waiting then by itself; a connection is waited for no longer than 4/5 of it.
     pub store_timeout: Duration,
 }
 
@@ -100,7 +100,8 @@ pub(crate) fn connections(config: Config) -> Result<(Balancer, Uri), super::Inva
     Ok((Balancer::start(config.url, tls, reach_timeout(config.store_timeout)), origin))
 }
 
-/// A client of a gRPC `UserStore`. Clones share its connections.
+/// A client of a gRPC `UserStore`. Clones share its connections. Its calls have no end of their own:
+/// the caller gives each the time that the [`Config`] says.
 #[derive(Clone)]
 pub struct RemoteStore {
     client: UserStoreClient<Balancer>,
@@ -179,12 +180,7 @@ impl RemoteStore {
 
     async fn attempt<Q, R>(&self, message: Q, deadline: Instant, call: Call<Q, R>) -> Reply<R> {
         let mut request = Request::new(message);
-        let left = deadline.saturating_duration_since(Instant::now());
-        request.set_timeout(left);
-        // Others wait for a connection as long as any may.
-        if left < reach_timeout(self.store_timeout) {
-            request.extensions_mut().insert(Deadline(deadline));
-        }
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         trace::inject(request.metadata_mut());
         let mut client = self.client.clone();
         match call(&mut client, request).await {

@@ -96,3 +96,34 @@ fn exact_text(row: &QueryResult, column: Column) -> Result<String, DbErr> {
     String::from_utf8(value(row, column)?)
         .map_err(|_| DbErr::Type(format!("column `{}` is not UTF-8", column.as_str())))
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{DbBackend, QueryTrait as _, Statement};
+
+    use super::*;
+
+    #[test]
+    fn a_statement_that_is_built_once_takes_the_values_of_any_user() {
+        let user = User {
+            id: "id".to_owned(),
+            email_address: "email address".to_owned(),
+            password_hash: b"hash".as_slice().into(),
+            password_hash_algorithm_id: "algorithm".to_owned(),
+            password_salt: b"salt".as_slice().into(),
+            disabled: true,
+            display_name: "name".to_owned(),
+            email_address_counter: 1,
+            password_hash_counter: 2,
+            disabled_counter: 3,
+            sessions_counter: 4,
+        };
+        let nobody = User::default();
+        for backend in [DbBackend::Sqlite, DbBackend::Postgres, DbBackend::MySql] {
+            let insert = |user| Entity::insert(row(user)).build(backend);
+            let once = insert(&nobody).sql;
+            let with_values = Statement::from_sql_and_values(backend, once, values(row(&user)));
+            assert_eq!(with_values, insert(&user));
+        }
+    }
+}

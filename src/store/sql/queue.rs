@@ -84,7 +84,7 @@ pub(super) struct Rules {
     /// For how long one worker that has nothing to do may stay, with what it works with; `None`
     /// where it leaves at once.
     pub(super) lingers: Option<Duration>,
-    /// For how long a caller may keep its thread awake for its answer, while calls come one at a
+    /// For about how long a caller keeps its thread awake for its answer, while calls come one at a
     /// time: to let it sleep and wake it takes longer than a short answer. `None` where answers are
     /// not short, or come through the thread.
     pub(super) awake: Option<Duration>,
@@ -204,11 +204,17 @@ impl<B: Batch> Queue<B> {
     /// alone, and only if that was not begun with.
     pub(super) async fn call(&self, work: B::Work) -> Result<B::Answer, Status> {
         let Rules { patience, limit, awake, .. } = self.0.rules;
-        let (_call, is_alone) = self.0.calls.enter();
+        let call = awake.map(|moment| (moment, self.0.calls.enter()));
         let (answer, mut answered) = oneshot::channel();
         let mut ticket = self.enter(work, answer);
-        let at_once = match awake {
-            Some(moment) if is_alone => receive_awake(&mut answered, moment),
+        let at_once = match &call {
+            Some((moment, call)) if call.is_alone && may_stay_awake() => {
+                let at_once = receive_awake(&mut answered, *moment);
+                if matches!(at_once, Err(TryRecvError::Empty)) {
+                    call.was_awake_in_vain();
+                }
+                at_once
+            }
             _ => Err(TryRecvError::Empty),
         };
         let answer = match at_once {
@@ -388,7 +394,13 @@ impl<B: Batch> Queue<B> {
     }
 }
 
-/// Waits for an answer without letting the thread sleep. Others may have the processor.
+/// Whether others are listened to while a thread of the runtime stays awake.
+fn may_stay_awake() -> bool {
+    Handle::current().metrics().num_workers() > 1
+}
+
+/// Waits for an answer without letting the thread sleep, for about a moment. Others may have the
+/// processor.
 fn receive_awake<T>(
     answered: &mut oneshot::Receiver<T>,
     moment: Duration,
@@ -412,25 +424,36 @@ struct Calls {
 }
 
 /// One of the calls that are under way.
-struct Call<'a>(&'a Calls);
+struct Call<'a> {
+    calls: &'a Calls,
+    /// Whether calls have come one at a time for a while.
+    is_alone: bool,
+}
 
 impl Calls {
-    /// One more, and whether calls have come one at a time for a while.
-    fn enter(&self) -> (Call<'_>, bool) {
-        let is_alone = match self.number.fetch_add(1, Ordering::Relaxed) {
-            0 => self.alone.fetch_add(1, Ordering::Relaxed) >= ALONE,
-            _ => {
-                self.alone.store(0, Ordering::Relaxed);
-                false
-            }
-        };
-        (Call(self), is_alone)
+    /// One more.
+    fn enter(&self) -> Call<'_> {
+        let has_company = self.number.fetch_add(1, Ordering::Relaxed) > 0;
+        let alone = self.alone.load(Ordering::Relaxed);
+        let now = if has_company { 0 } else { alone.saturating_add(1) };
+        if now != alone {
+            self.alone.store(now, Ordering::Relaxed);
+        }
+        Call { calls: self, is_alone: now > ALONE }
+    }
+}
+
+impl Call<'_> {
+    /// Its answer took longer. Those of the next ones may too, where the disk is read or the processor
+    /// is wanted.
+    fn was_awake_in_vain(&self) {
+        self.calls.alone.store(ALONE / 2, Ordering::Relaxed);
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.0.number.fetch_sub(1, Ordering::Relaxed);
+        self.calls.number.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -801,7 +824,7 @@ mod tests {
         poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn while_calls_come_one_at_a_time_a_short_answer_is_waited_for_awake() {
         let rules = Rules { lingers: Some(10 * LINGER), awake: Some(LIMIT), ..RULES };
         let queue = Queue::new(Counting, rules);
@@ -816,21 +839,31 @@ mod tests {
         queue.close();
     }
 
-    #[test]
-    fn a_call_with_company_lets_its_thread_go() {
-        let calls = Calls::default();
-        for _ in 0..ALONE {
-            assert!(!calls.enter().1, "they have not come one at a time for long");
-        }
-        let (first, is_alone) = calls.enter();
-        assert!(is_alone);
-        assert!(!calls.enter().1, "the first is under way");
-        drop(first);
-        assert!(!calls.enter().1, "it is not long ago that there was company");
+    #[tokio::test]
+    async fn nobody_stays_awake_on_the_only_thread_of_a_runtime() {
+        assert!(!may_stay_awake());
     }
 
     #[test]
-    fn nobody_is_awake_for_longer_than_a_moment() {
+    fn a_call_with_company_lets_its_thread_go() {
+        let calls = Calls::default();
+        let come_one_at_a_time = |before| {
+            for _ in 0..before {
+                assert!(!calls.enter().is_alone, "they have not come one at a time for long");
+            }
+            assert!(calls.enter().is_alone);
+        };
+        come_one_at_a_time(ALONE);
+        let first = calls.enter();
+        assert!(!calls.enter().is_alone, "the first is under way");
+        drop(first);
+        come_one_at_a_time(ALONE);
+        calls.enter().was_awake_in_vain();
+        come_one_at_a_time(ALONE / 2);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_come_is_not_waited_for_awake() {
         let (_sender, mut answered) = oneshot::channel::<()>();
         let given_up = receive_awake(&mut answered, Duration::from_millis(1));
         assert_eq!(given_up, Err(TryRecvError::Empty));

@@ -29,8 +29,8 @@ const FILE_SLOW: Duration = Duration::from_micros(250);
 /// other costs least. A server that is further away has several under way.
 const SERVER_SLOW: Duration = Duration::from_millis(1);
 
-/// For how long a look-up in a file keeps its thread awake, while they come one at a time. One from
-/// memory takes less.
+/// For about how long a look-up in a file keeps its thread awake, while they come one at a time. One
+/// from memory takes less.
 const FILE_AWAKE: Duration = Duration::from_micros(100);
 
 /// For how long a connection to a server is kept for the next look-up.
@@ -123,7 +123,7 @@ impl Lookups {
         }
     }
 
-    /// From now on no connection is kept without need.
+    /// From now on no connection and no thread is kept without need.
     pub(super) fn close(&self) {
         match self {
             Self::File(queue) => queue.close(),
