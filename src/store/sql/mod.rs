@@ -6,6 +6,7 @@
 //! can share, they share: look-ups a query or a transaction (`lookup`), and writes a connection or,
 //! to SQLite, a commit (`write`).
 
+mod awake;
 mod entity;
 mod error;
 mod file;

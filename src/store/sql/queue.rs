@@ -8,10 +8,7 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, Thread},
     time::Duration,
 };
@@ -24,6 +21,7 @@ use tokio::{
 };
 use tonic::Status;
 
+use super::awake::{Calls, may_stay_awake, receive_awake};
 use crate::store::Unanswered;
 
 /// How many works are done together at the most, where each of them gains by it.
@@ -36,9 +34,6 @@ pub(super) const THREAD_LINGERS: Duration = Duration::from_millis(10);
 /// How long a worker may take to begin. Until then it waits for a processor or a thread, as another
 /// would.
 const START: Duration = Duration::from_millis(100);
-
-/// After how many calls that had no company the next one is expected to have none.
-const ALONE: u32 = 16;
 
 /// How one kind of work is done.
 pub(super) trait Batch: Send + Sync + 'static {
@@ -394,69 +389,6 @@ impl<B: Batch> Queue<B> {
     }
 }
 
-/// Whether others are listened to while a thread of the runtime stays awake.
-fn may_stay_awake() -> bool {
-    Handle::current().metrics().num_workers() > 1
-}
-
-/// Waits for an answer without letting the thread sleep, for about a moment. Others may have the
-/// processor.
-fn receive_awake<T>(
-    answered: &mut oneshot::Receiver<T>,
-    moment: Duration,
-) -> Result<T, TryRecvError> {
-    // That of the processor, not of the runtime, which does not go on meanwhile.
-    let start = std::time::Instant::now();
-    loop {
-        match answered.try_recv() {
-            Err(TryRecvError::Empty) if start.elapsed() < moment => thread::yield_now(),
-            answer => return answer,
-        }
-    }
-}
-
-/// The calls that are under way.
-#[derive(Default)]
-struct Calls {
-    number: AtomicUsize,
-    /// How many had no company when they came, one after the other.
-    alone: AtomicU32,
-}
-
-/// One of the calls that are under way.
-struct Call<'a> {
-    calls: &'a Calls,
-    /// Whether calls have come one at a time for a while.
-    is_alone: bool,
-}
-
-impl Calls {
-    /// One more.
-    fn enter(&self) -> Call<'_> {
-        let has_company = self.number.fetch_add(1, Ordering::Relaxed) > 0;
-        let alone = self.alone.load(Ordering::Relaxed);
-        let now = if has_company { 0 } else { alone.saturating_add(1) };
-        if now != alone {
-            self.alone.store(now, Ordering::Relaxed);
-        }
-        Call { calls: self, is_alone: now > ALONE }
-    }
-}
-
-impl Call<'_> {
-    /// Its answer took longer. Those of the next ones may too, where the disk is read or the processor
-    /// is wanted.
-    fn was_awake_in_vain(&self) {
-        self.calls.alone.store(ALONE / 2, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        self.calls.number.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The place of a call's work in the queue, which is given up with it.
 struct Ticket<'a, B: Batch> {
     queue: &'a Queue<B>,
@@ -508,7 +440,12 @@ impl<B: Batch> Drop for Place<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin, task::Poll};
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Poll,
+    };
 
     use tokio::{
         sync::{Semaphore, mpsc},
@@ -516,7 +453,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::*;
+    use super::{super::awake::ALONE, *};
 
     const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -837,35 +774,5 @@ mod tests {
         let fault = queue.call(Err(Fault)).await.unwrap_err();
         assert_eq!(fault.code(), tonic::Code::Internal);
         queue.close();
-    }
-
-    #[tokio::test]
-    async fn nobody_stays_awake_on_the_only_thread_of_a_runtime() {
-        assert!(!may_stay_awake());
-    }
-
-    #[test]
-    fn a_call_with_company_lets_its_thread_go() {
-        let calls = Calls::default();
-        let come_one_at_a_time = |before| {
-            for _ in 0..before {
-                assert!(!calls.enter().is_alone, "they have not come one at a time for long");
-            }
-            assert!(calls.enter().is_alone);
-        };
-        come_one_at_a_time(ALONE);
-        let first = calls.enter();
-        assert!(!calls.enter().is_alone, "the first is under way");
-        drop(first);
-        come_one_at_a_time(ALONE);
-        calls.enter().was_awake_in_vain();
-        come_one_at_a_time(ALONE / 2);
-    }
-
-    #[test]
-    fn an_answer_that_does_not_come_is_not_waited_for_awake() {
-        let (_sender, mut answered) = oneshot::channel::<()>();
-        let given_up = receive_awake(&mut answered, Duration::from_millis(1));
-        assert_eq!(given_up, Err(TryRecvError::Empty));
     }
 }
