@@ -18,7 +18,17 @@ impl ActionInvocationId {
     ///
     /// If the operating system gives no random bytes.
     pub(super) fn generate() -> Result<Self, getrandom::Error> {
-        random().map(|random| Self(random.map(character)))
+        random().map(Self::of)
+    }
+
+    /// Of 128 random bits the low 120 make a character for each 5.
+    fn of(random: u128) -> Self {
+        let mut rest = random;
+        Self([(); LENGTH].map(|()| {
+            let character = ALPHABET[(rest % 32) as usize];
+            rest /= 32;
+            character
+        }))
     }
 
     /// The 24 characters.
@@ -28,28 +38,24 @@ impl ActionInvocationId {
     }
 }
 
-/// Random bytes, of which each thread asks the system for many at once: a system call takes longer
+/// Random bits, of which each thread asks the system for many at once: a system call takes longer
 /// than all else that an ID needs.
-fn random() -> Result<[u8; LENGTH], getrandom::Error> {
+fn random() -> Result<u128, getrandom::Error> {
+    const BYTES: usize = size_of::<u128>();
     /// IDs for which there are bytes.
     const IDS: usize = 64;
     thread_local! {
         /// The bytes, and how many of the IDs have theirs.
-        static BYTES: RefCell<([[u8; LENGTH]; IDS], usize)> = const { RefCell::new(([[0; LENGTH]; IDS], IDS)) };
+        static RANDOM: RefCell<([[u8; BYTES]; IDS], usize)> = const { RefCell::new(([[0; BYTES]; IDS], IDS)) };
     }
-    BYTES.with_borrow_mut(|(bytes, used)| {
+    RANDOM.with_borrow_mut(|(bytes, used)| {
         if *used == IDS {
             getrandom::fill(bytes.as_flattened_mut())?;
             *used = 0;
         }
         *used += 1;
-        Ok(std::mem::take(&mut bytes[*used - 1]))
+        Ok(u128::from_ne_bytes(std::mem::take(&mut bytes[*used - 1])))
     })
-}
-
-/// The character for the low 5 bits of a random byte.
-fn character(byte: u8) -> u8 {
-    ALPHABET[usize::from(byte) % ALPHABET.len()]
 }
 
 impl fmt::Display for ActionInvocationId {
@@ -82,12 +88,17 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_as_likely_as_any_other() {
-        let mut counts = std::collections::HashMap::new();
-        for byte in 0..=u8::MAX {
-            *counts.entry(character(byte)).or_insert(0) += 1;
+    fn every_character_is_5_bits_of_its_own() {
+        let first = ActionInvocationId::of(0);
+        assert_eq!(first.as_str(), "a".repeat(24));
+        let changed = |random| {
+            let id = ActionInvocationId::of(random).0;
+            (0..LENGTH).filter(|at| id[*at] != first.0[*at]).collect::<Vec<_>>()
+        };
+        for bit in 0..120 {
+            assert_eq!(changed(1 << bit), [bit / 5], "bit {bit}");
         }
-        assert_eq!(counts.len(), 32);
-        assert!(counts.values().all(|count| *count == 8));
+        let characters = (0..32).map(|value| ActionInvocationId::of(value).0[0]);
+        assert_eq!(characters.collect::<HashSet<_>>(), HashSet::from(ALPHABET));
     }
 }
