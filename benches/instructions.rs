@@ -1,7 +1,8 @@
 //! How many instructions the hot path takes, counted by callgrind, beside the baseline of this
 //! compiler: `cargo bench --bench instructions -- [--renew]`.
 //!
-//! A count does not depend on what else the machine does. More than [`TOLERANCE`] away from the
+//! A count does not depend on what else the machine does; nor on the time, with the allocator of the
+//! system in place of the program's. More than [`TOLERANCE`] away from the
 //! baseline in either direction fails, and so does a compiler that has no baseline: `--renew` writes
 //! one. `tests/guard` installs what is needed and runs this.
 
@@ -134,7 +135,7 @@ fn percent(count: u64, baseline: u64) -> f64 {
     (count as f64 / baseline as f64 - 1.0) * 100.0
 }
 
-/// A line for each compiler and part: `RUSTC: PART: COUNT`.
+/// A line for each compiler and part: `RUSTC ARCHITECTURE: PART: COUNT`.
 fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt")
 }
@@ -162,9 +163,9 @@ fn write(compiler: &str, counts: &[(&str, u64)]) {
     fs::write(file(), lines.join("\n") + "\n").unwrap();
 }
 
-/// The version of the compiler that Cargo uses here, such as `1.95.0`.
+/// The compiler that Cargo uses here, and what it compiles for, such as `1.95.0 x86_64`.
 fn compiler() -> String {
     let output = Command::new("rustc").arg("--version").output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    said.split(' ').nth(1).unwrap().to_owned()
+    format!("{} {}", said.split(' ').nth(1).unwrap(), env::consts::ARCH)
 }

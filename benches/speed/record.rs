@@ -42,14 +42,16 @@ pub struct Record {
 pub struct Rounds {
     pub count: usize,
     pub length: Duration,
+    /// How long each is warmed up before.
+    pub warm_up: Duration,
 }
 
-/// Makes the measurements, one slice of each in turn. The first turn warms up and is not kept.
+/// Makes the measurements, one slice of each in turn, after each has been warmed up.
 pub async fn interleave(jobs: Vec<Job>, rounds: Rounds) -> Vec<Record> {
     let mut records: Vec<Record> =
         jobs.iter().map(|job| Record { key: job.key.clone(), slices: Vec::new() }).collect();
     for job in &jobs {
-        (job.measure)(rounds.length / 3).await;
+        (job.measure)(rounds.warm_up).await;
     }
     for _ in 0..rounds.count {
         for (job, record) in jobs.iter().zip(&mut records) {
@@ -104,7 +106,7 @@ impl Record {
         self.slices.iter().map(|slice| slice.requests).sum()
     }
 
-    /// How many requests were answered wrongly, or not at all.
+    /// How many requests were answered wrongly.
     pub fn failed(&self) -> u64 {
         self.slices.iter().map(|slice| slice.failed).sum()
     }

@@ -67,7 +67,8 @@ impl Population {
             }
             "get_user_by_email_address" => {
                 // The addresses of the first users are those that change.
-                let address = users::email_address(self.any().max(CONNECTIONS as u64));
+                let changing = CONNECTIONS as u64;
+                let address = users::email_address(changing + self.any() % (self.users - changing));
                 invocation(action, json!({ "email_address": address }), Some(address))
             }
             "create_user" => {

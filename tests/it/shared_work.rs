@@ -121,6 +121,35 @@ async fn a_user_whom_the_database_calls_otherwise_is_not_said_to_be_absent() {
     assert!(line.contains("byte for byte"), "{line}");
 }
 
+/// How many commits the journal of an SQLite file holds: a frame that ends one has the size of the
+/// file in its head. SQLite's file format, sections 4.1 and 4.2.
+fn commits(journal: &str) -> usize {
+    let journal = std::fs::read(journal).unwrap();
+    let (head, frames) = journal.split_at(32);
+    let page = u32::from_be_bytes(head[8..12].try_into().unwrap()) as usize;
+    let of_this_journal = |frame: &&[u8]| frame[8..16] == head[16..24];
+    let ends_a_commit = |frame: &&[u8]| frame[4..8] != [0; 4];
+    frames.chunks_exact(24 + page).take_while(of_this_journal).filter(ends_a_commit).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_wait_together_to_sqlite_share_a_commit() {
+    const WRITES: usize = 20;
+    let Running { sidecar, database, .. } = &StoreKind::Bundled(Kind::Sqlite).start(&OPTIONS);
+    let client = Arc::new(sidecar.client());
+    client.create_user(&email_address()).await;
+    let journal = format!("{}-wal", database.url.strip_prefix("sqlite://").unwrap());
+    let before = commits(&journal);
+    assert!(before > 0, "the first user is there");
+    let calls = (0..WRITES).map(|_| ("create_user", new_user(&email_address())));
+    let held = database.hold("BEGIN IMMEDIATE").await;
+    let outcomes = together(sidecar, &client, calls.collect(), async { drop(held) }).await;
+    assert_eq!(outcomes, ["ok"; WRITES]);
+    // The first was begun with before the others had come.
+    let shared = commits(&journal) - before;
+    assert!((1..=3).contains(&shared), "{shared} commits for {WRITES} writes");
+}
+
 /// What a trigger does may roll everything back, and what is looked at with the commit fails all of
 /// it; the writes beside it are made all the same.
 #[tokio::test(flavor = "multi_thread")]

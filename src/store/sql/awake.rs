@@ -2,7 +2,10 @@
 //! sleep: to wake it takes longer than they do.
 
 use std::{
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -36,8 +39,18 @@ pub(super) fn receive_awake<T>(
     }
 }
 
+/// That callers keep their threads awake for their answers while calls come one at a time: to let a
+/// thread sleep and wake it takes longer than a short answer.
+#[derive(Debug, Clone)]
+pub(super) struct Awake {
+    /// For about how long.
+    pub(super) moment: Duration,
+    /// With whom, of this queue and others.
+    pub(super) calls: Arc<Calls>,
+}
+
 /// The calls that are under way.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Calls {
     number: AtomicUsize,
     /// How many had no company when they came, one after the other.

@@ -91,7 +91,8 @@ impl SqlStore {
     /// If the SQLite file cannot be created.
     pub fn open(url: &Url, config: &Config) -> std::io::Result<Self> {
         let pools = Pools::open(url, config)?;
-        let lookups = |key| Lookups::new(&pools, key, config.store_timeout);
+        let calls = Arc::default();
+        let lookups = |key| Lookups::new(&pools, key, config.store_timeout, &calls);
         Ok(Self {
             by_id: lookups(Key::Id),
             by_email_address: lookups(Key::EmailAddress),

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::awake::{Calls, may_stay_awake, receive_awake};
+use super::awake::{Awake, may_stay_awake, receive_awake};
 use crate::store::Unanswered;
 
 /// How many works are done together at the most, where each of them gains by it.
@@ -62,7 +62,7 @@ pub(super) trait Batch: Send + Sync + 'static {
 }
 
 /// How a queue is worked off.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Rules {
     /// How many workers there may be.
     pub(super) workers: usize,
@@ -79,10 +79,9 @@ pub(super) struct Rules {
     /// For how long one worker that has nothing to do may stay, with what it works with; `None`
     /// where it leaves at once.
     pub(super) lingers: Option<Duration>,
-    /// For about how long a caller keeps its thread awake for its answer, while calls come one at a
-    /// time: to let it sleep and wake it takes longer than a short answer. `None` where answers are
-    /// not short, or come through the thread.
-    pub(super) awake: Option<Duration>,
+    /// How a caller keeps its thread awake for its answer; `None` where answers are not short, or come
+    /// through the thread.
+    pub(super) awake: Option<Awake>,
 }
 
 /// The queue of one kind of work. Clones share it.
@@ -97,7 +96,6 @@ impl<B: Batch> Clone for Queue<B> {
 struct Shared<B: Batch> {
     batch: B,
     rules: Rules,
-    calls: Calls,
     state: Mutex<State<B>>,
 }
 
@@ -191,15 +189,14 @@ impl<B: Batch> Queue<B> {
             is_closed: false,
             next: 0,
         };
-        let calls = Calls::default();
-        Self(Arc::new(Shared { batch, rules, calls, state: Mutex::new(state) }))
+        Self(Arc::new(Shared { batch, rules, state: Mutex::new(state) }))
     }
 
     /// Has the work done, in a task of its own: a caller that goes away takes back its own work
     /// alone, and only if that was not begun with.
     pub(super) async fn call(&self, work: B::Work) -> Result<B::Answer, Status> {
-        let Rules { patience, limit, awake, .. } = self.0.rules;
-        let call = awake.map(|moment| (moment, self.0.calls.enter()));
+        let Rules { patience, limit, .. } = self.0.rules;
+        let call = self.0.rules.awake.as_ref().map(|awake| (awake.moment, awake.calls.enter()));
         let (answer, mut answered) = oneshot::channel();
         let mut ticket = self.enter(work, answer);
         let at_once = match &call {
@@ -261,12 +258,7 @@ impl<B: Batch> Queue<B> {
         if state.waiting.is_empty() || state.workers.len() >= workers || is_full {
             return;
         }
-        if let Some(slow) = slow
-            && !state.is_watched
-        {
-            state.is_watched = true;
-            tokio::spawn(self.clone().watch(slow));
-        }
+        self.see_to_watch(&mut state);
         if let Some(Idle { number, wait }) = state.idle.take() {
             state.workers.push(Worker::called(number));
             drop(state);
@@ -337,6 +329,7 @@ impl<B: Batch> Queue<B> {
         state.leaves(number);
         if !works.is_empty() {
             state.workers.push(Worker { number, since: Instant::now(), has_begun: true });
+            self.see_to_watch(&mut state);
             return Next::Works(works, answers);
         }
         if let Some(moment) = self.0.rules.lingers
@@ -371,6 +364,16 @@ impl<B: Batch> Queue<B> {
         }
         // It may have been given work at the very moment that it leaves.
         self.state().idle.take_if(|idle| idle.number == number).is_none()
+    }
+
+    /// Has somebody look for workers that are slow.
+    fn see_to_watch(&self, state: &mut State<B>) {
+        if let Some(slow) = self.0.rules.slow
+            && !state.is_watched
+        {
+            state.is_watched = true;
+            tokio::spawn(self.clone().watch(slow));
+        }
     }
 
     /// Looks for workers that are slow, as long as there are any at work: nobody may come who would.
@@ -630,6 +633,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_waits_behind_what_was_slow_before_and_is_again() {
+        const SLOW: Duration = Duration::from_millis(5);
+        let rules = Rules { workers: 1, slow: Some(SLOW), at_most: 2, ..RULES };
+        let mut test = Test::by(rules);
+        let mut calls = vec![test.call(1).await];
+        assert_eq!(test.begun().await, [1]);
+        calls.push(test.call(2).await);
+        assert_eq!(test.begun().await, [2]);
+        tokio::time::sleep(4 * SLOW).await;
+        calls.push(test.call(3).await);
+        // The first goes on with what waits; the other leaves.
+        test.let_end(1);
+        assert_eq!(test.begun().await, [3]);
+        test.let_end(1);
+        while test.queue.state().living.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        let start = Instant::now();
+        calls.push(test.call(4).await);
+        let next = timeout(PATIENCE, test.begun()).await.expect("another worker has come");
+        assert_eq!(next, [4]);
+        assert!(start.elapsed() <= 2 * SLOW);
+        test.let_end(2);
+        for call in calls {
+            assert!(call.await.unwrap().is_ok());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn those_that_are_slow_do_not_become_more_and_more() {
         let mut test = Test::by(Rules { slow: Some(Duration::from_millis(5)), ..RULES });
         let slow = [test.call(1).await, test.call(2).await, test.call(3).await];
@@ -763,7 +795,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn while_calls_come_one_at_a_time_a_short_answer_is_waited_for_awake() {
-        let rules = Rules { lingers: Some(10 * LINGER), awake: Some(LIMIT), ..RULES };
+        let awake = Some(Awake { moment: LIMIT, calls: Arc::default() });
+        let rules = Rules { lingers: Some(10 * LINGER), awake, ..RULES };
         let queue = Queue::new(Counting, rules);
         for _ in 0..ALONE {
             assert!(queue.call(Ok(())).await.is_ok());

@@ -268,7 +268,27 @@ fn describe(error: &rusqlite::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::types::Value;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_write_is_on_the_disk_before_it_is_acknowledged_and_reads_go_on_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::open(&directory.path().join("users.sqlite")).unwrap();
+        let writer = Connections::new(&file, Access::Write, 1, Duration::ZERO);
+        let slot = writer.slot(Duration::ZERO).await.unwrap().unwrap();
+        let (synchronous, journal) = writer
+            .with(slot, |used| {
+                let ask = |name| {
+                    used.connection.pragma_query_value(None, name, |row| row.get::<_, Value>(0))
+                };
+                Ok((ask("synchronous")?, ask("journal_mode")?))
+            })
+            .unwrap();
+        assert_eq!(synchronous, Value::Integer(2), "FULL");
+        assert_eq!(journal, Value::Text("wal".to_owned()));
+    }
 
     #[test]
     fn connections_share_no_cache_and_nothing_counts_their_memory() {

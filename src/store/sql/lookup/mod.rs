@@ -4,13 +4,14 @@
 mod file;
 mod server;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ColumnTrait as _, DbBackend, EntityTrait as _, QueryFilter as _, QueryTrait as _};
 use tonic::Status;
 
 use self::{file::FileLookup, server::ServerLookup};
 use super::{
+    awake::{Awake, Calls},
     entity::{Column, Entity as Users},
     pools::Pools,
     queue::{Queue, Rules, THREAD_LINGERS},
@@ -73,8 +74,8 @@ pub(super) enum Lookups {
 }
 
 impl Lookups {
-    /// What is looked up may take up to `limit`.
-    pub(super) fn new(pools: &Pools, key: Key, limit: Duration) -> Self {
+    /// What is looked up may take up to `limit`; `calls` are those of all look-ups of the store.
+    pub(super) fn new(pools: &Pools, key: Key, limit: Duration, calls: &Arc<Calls>) -> Self {
         match pools.reader() {
             Some(reader) => {
                 let lookup = FileLookup::new(pools.clone(), reader.clone(), key);
@@ -89,7 +90,7 @@ impl Lookups {
                         patience: pools.times().turn(),
                         limit,
                         lingers: Some(THREAD_LINGERS),
-                        awake: Some(FILE_AWAKE),
+                        awake: Some(Awake { moment: FILE_AWAKE, calls: Arc::clone(calls) }),
                     },
                 ))
             }
