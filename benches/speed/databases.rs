@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The users that can be deleted in one run, in a database that has them.
-const DELETABLE_USERS: u64 = 400_000;
+const DELETABLE_USERS: u64 = 500_000;
 
 /// A database with users in it.
 pub struct Populated {

@@ -57,7 +57,8 @@ pub fn of(sections: &[Section]) -> Vec<(&'static str, String)> {
         ));
     }
     if let Some(section) = section(LATENCY) {
-        let records: Vec<&Record> = section.records.iter().collect();
+        let records: Vec<&Record> =
+            section.records.iter().filter(|record| record.key.action == "get_user").collect();
         let latency = |record: &Record| record.latency(99.0);
         plots.push((
             "latency.svg",

@@ -200,10 +200,10 @@ pub async fn rest(stage: &mut Stage, scale: Scale) -> Vec<Section> {
     vec![
         connections(stage, scale).await,
         handshakes(stage, scale).await,
-        latency(stage, scale).await,
         sizes(stage, scale).await,
         parts(stage, scale).await,
-        // The last two, because the tables grow by it.
+        // The last three, because the tables grow by it.
+        latency(stage, scale).await,
         actions(stage, scale).await,
         every_way(stage, scale).await,
     ]
@@ -268,11 +268,10 @@ async fn every_way(stage: &mut Stage, scale: Scale) -> Section {
     let mut loads = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
         for connections in [1, 32, 256] {
-            loads.push(Load { protocol, connections, pacing: Pacing::Closed });
-        }
-        for resumed in [false, true] {
-            let pacing = Pacing::NewConnections { resumed };
-            loads.push(Load { protocol, connections: 32, pacing });
+            let new = |resumed| Pacing::NewConnections { resumed };
+            for pacing in [Pacing::Closed, new(false), new(true)] {
+                loads.push(Load { protocol, connections, pacing });
+            }
         }
     }
     let mut jobs = Vec::new();
@@ -314,10 +313,18 @@ async fn handshakes(stage: &mut Stage, scale: Scale) -> Section {
 
 async fn latency(stage: &mut Stage, scale: Scale) -> Section {
     eprintln!("latency");
+    stage.add_deletable().await;
     let load = Load { pacing: Pacing::Open { rate: 1_000 }, ..KEPT };
     let mut jobs = Vec::new();
     for who in [vec![Who::Floor], ours(), peers()].concat() {
         jobs.push(job(stage, who, "get_user", load, USERS).await);
+    }
+    for action in ACTIONS {
+        for who in ours_to_delete() {
+            if action != "get_user" {
+                jobs.push(job(stage, who, action, load, USERS).await);
+            }
+        }
     }
     let records = interleave(jobs, scale.rounds(3, 2.5)).await;
     Section { title: LATENCY, records }
