@@ -2,9 +2,9 @@
 //! compiler: `cargo bench --bench instructions -- [--renew]`.
 //!
 //! A count does not depend on what else the machine does; nor on the time, with the allocator of the
-//! system in place of the program's. More than [`TOLERANCE`] away from the
-//! baseline in either direction fails, and so does a compiler that has no baseline: `--renew` writes
-//! one. `tests/guard` installs what is needed and runs this.
+//! system in place of the program's. More than [`TOLERANCE`] away from the baseline in either
+//! direction fails, and so does a compiler that has no baseline: `--renew` writes one. `tests/guard`
+//! installs what is needed and runs this.
 
 #![allow(
     unreachable_pub,
