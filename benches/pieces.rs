@@ -1,7 +1,6 @@
 //! The pieces of the hot path, each by itself: `cargo bench --bench pieces`.
 //!
-//! Decoding alone is that of a request which is wrong at its end; encoding is what a whole resolution
-//! takes beside it.
+//! Decoding alone is that of a request which is wrong at its end.
 
 #![allow(
     unreachable_pub,
@@ -21,6 +20,7 @@ mod users;
 use std::{cell::Cell, hint::black_box};
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use faroe_sidecar::action::answer;
 
 use self::hot_path::{HotPath, get_user, update_user_password_hash, wrong_create_user};
 
@@ -33,6 +33,12 @@ fn pieces(criterion: &mut Criterion) {
     criterion.bench_function("decode create_user", |b| b.iter(|| path.decode(black_box(&wrong))));
 
     let body = get_user(1);
+    let resolution = path.runtime.block_on(path.actions.resolve(body.as_bytes())).unwrap();
+    let (id, user) = (resolution.action_invocation_id, users::user(1));
+    let encode = || answer::success(black_box(&id), black_box(Some(&user)));
+    assert_eq!(encode(), resolution.body.0);
+    criterion.bench_function("encode get_user", |b| b.iter(encode));
+
     criterion.bench_function("resolve get_user", |b| b.iter(|| path.resolve(black_box(&body))));
     let counter = Cell::new(0);
     criterion.bench_function("resolve update_user_password_hash", |b| {

@@ -12,7 +12,7 @@ use crate::proto::User;
 const ROOM: usize = 640;
 
 /// The body of a success, members in the order of the specification.
-pub(super) fn success(id: &ActionInvocationId, user: Option<&User>) -> String {
+pub fn success(id: &ActionInvocationId, user: Option<&User>) -> String {
     let mut json = Json(String::with_capacity(ROOM));
     json.raw(r#"{"ok":true,"action_invocation_id":"#).text(id.as_str());
     json.raw(r#","values":{"#);

@@ -9,7 +9,9 @@
 //! what comes of it), `reply` (what a store's reply must satisfy), `error` (the error table),
 //! `answer` (the JSON that goes out) and `resolution` (what becomes of an invocation).
 
-mod answer;
+// Public for the benchmarks alone.
+#[doc(hidden)]
+pub mod answer;
 mod call;
 mod error;
 mod invocation_id;
