@@ -182,7 +182,7 @@ async fn a_new_connection_is_made_as_soon_as_packets_arrive_again() {
     const SOON: Duration = Duration::from_secs(2);
     let peer = Peer::grpc();
     let network = Network::to(peer.address).await;
-    let mut subject = Subject::at_work(&peer.url_through(&network)).await;
+    let mut subject = Subject::at_work(&network.redirect(&peer.url)).await;
     network.stall();
     let start = Instant::now();
     tokio::time::sleep(LOST).await;
@@ -234,7 +234,7 @@ async fn a_database_server_is_paused(kind: Kind) {
 /// Packets that get lost, all of them: nobody is told, and what is sent again arrives in the end.
 async fn the_network_stalls(peer: Peer) {
     let network = Network::to(peer.address).await;
-    let mut subject = Subject::at_work(&peer.url_through(&network)).await;
+    let mut subject = Subject::at_work(&network.redirect(&peer.url)).await;
     network.stall();
     subject.away().await;
     network.restore();
@@ -245,7 +245,7 @@ async fn the_network_stalls(peer: Peer) {
 /// Connections that are reset in the middle of calls, and new ones too for a while.
 async fn the_network_is_cut(peer: Peer) {
     let network = Network::to(peer.address).await;
-    let mut subject = Subject::at_work(&peer.url_through(&network)).await;
+    let mut subject = Subject::at_work(&network.redirect(&peer.url)).await;
     network.cut();
     subject.away().await;
     network.restore();
@@ -271,10 +271,6 @@ impl Peer {
     fn database(kind: Kind) -> Self {
         let database = kind.database();
         Self { address: Server::of(kind).address(), url: database.url, _store: None }
-    }
-
-    fn url_through(&self, network: &Network) -> String {
-        self.url.replace(&self.address.to_string(), &network.address.to_string())
     }
 }
 

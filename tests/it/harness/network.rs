@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read as _},
     net::SocketAddr,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -28,9 +29,14 @@ enum State {
 /// A relay of TCP on this machine. Its connections end with it.
 pub struct Network {
     pub address: SocketAddr,
+    peer: SocketAddr,
     listener: Socket,
     state: watch::Sender<State>,
+    sent: Sent,
 }
+
+/// What was passed on to the peer.
+type Sent = Arc<Mutex<Vec<u8>>>;
 
 impl Network {
     /// A way to `peer`.
@@ -39,18 +45,30 @@ impl Network {
         let address = listener.local_addr().unwrap();
         let socket = SockRef::from(&listener).try_clone().unwrap();
         let (state, watched) = watch::channel(State::Whole);
+        let sent = Sent::default();
+        let network = Self { address, peer, listener: socket, state, sent: Arc::clone(&sent) };
         tokio::spawn(async move {
             let mut end = watched.clone();
             loop {
                 tokio::select! {
                     Ok((near, _)) = listener.accept() => {
-                        tokio::spawn(relay(near, peer, watched.clone()));
+                        tokio::spawn(relay(near, peer, watched.clone(), Arc::clone(&sent)));
                     }
                     _ = end.wait_for(|_| false) => return,
                 }
             }
         });
-        Self { address, listener: socket, state }
+        network
+    }
+
+    /// A URL of the peer, changed so that it leads over this network.
+    pub fn redirect(&self, url: &str) -> String {
+        url.replace(&self.peer.to_string(), &self.address.to_string())
+    }
+
+    /// What was passed on to the peer since this was asked last, on all connections, in order.
+    pub fn take_sent(&self) -> Vec<u8> {
+        std::mem::take(&mut self.sent.lock().unwrap())
     }
 
     /// From now on every packet is lost, and nobody is told. A peer that hangs is another matter:
@@ -74,7 +92,7 @@ impl Network {
 }
 
 /// Passes bytes on in both directions until one end is done, or the network is cut or gone.
-async fn relay(near: TcpStream, peer: SocketAddr, state: watch::Receiver<State>) {
+async fn relay(near: TcpStream, peer: SocketAddr, state: watch::Receiver<State>, sent: Sent) {
     prepare(&near);
     let near_weather = weather(&near, state.clone());
     let mut ended = state.clone();
@@ -89,8 +107,8 @@ async fn relay(near: TcpStream, peer: SocketAddr, state: watch::Receiver<State>)
         let (near_read, near_write) = near.into_split();
         let (far_read, far_write) = far.into_split();
         tokio::select! {
-            () = pass_on(near_read, far_write, state.clone()) => {}
-            () = pass_on(far_read, near_write, state) => {}
+            () = pass_on(near_read, far_write, state.clone(), Some(sent)) => {}
+            () = pass_on(far_read, near_write, state, None) => {}
             () = far_weather => {}
         }
     };
@@ -130,12 +148,17 @@ async fn pass_on(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
+    passed: Option<Sent>,
 ) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if state.wait_for(|state| *state == State::Whole).await.is_err()
-            || to.write_all(&buffer[..read]).await.is_err()
-        {
+        if state.wait_for(|state| *state == State::Whole).await.is_err() {
+            return;
+        }
+        if let Some(passed) = &passed {
+            passed.lock().unwrap().extend_from_slice(&buffer[..read]);
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
