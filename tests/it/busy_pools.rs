@@ -176,9 +176,9 @@ async fn a_pool_that_is_busy_is_ready(kind: Kind) {
     assert_eq!(client.get_user(&user).await, user);
 }
 
-/// All calls wait longer than one attempt to connect may take, and the first that came are the
-/// first that are served: in the order in which the one connection asks for them. Their answers may
-/// overtake one another on their way.
+/// Calls that have waited for longer than one attempt to connect may take are served before those
+/// that came later: in that order the one connection asks for them. Their answers may overtake one
+/// another on their way.
 async fn calls_are_served_in_order_of_arrival(kind: Kind) {
     const GROUP: usize = 8;
     let database = block_in_place(|| kind.database());
@@ -186,13 +186,17 @@ async fn calls_are_served_in_order_of_arrival(kind: Kind) {
     let options = ["--db-max-connections", "1", "--store-timeout", "30s", "--migrate"];
     let sidecar = block_in_place(|| Sidecar::ready(&network.redirect(&database.url), &options));
     let client = Arc::new(sidecar.client());
-    let first = client.create_user(&email_address()).await;
-    let second = client.create_user(&email_address()).await;
+    let [in_hand, first, second] = [
+        client.create_user(&email_address()).await,
+        client.create_user(&email_address()).await,
+        client.create_user(&email_address()).await,
+    ];
     let lock = Lock::of(&database).await;
     network.take_sent();
     let mut calls = JoinSet::new();
-    for user in [&first, &second] {
-        for _ in 0..GROUP {
+    // The first has the connection, so that all others wait for it.
+    for (user, count) in [(&in_hand, 1), (&first, GROUP), (&second, GROUP)] {
+        for _ in 0..count {
             let (client, user) = (Arc::clone(&client), user.clone());
             calls.spawn(async move { assert_eq!(client.get_user(&user).await, user) });
         }
@@ -400,7 +404,7 @@ async fn a_server_without_any_connection_is_not_ready(kind: Kind) {
     let user = client.create_user(&email_address()).await;
 
     let taken = narrow.displace().await;
-    // A look at it that the loss of the connection breaks off finds that first.
+    // A look that was broken off with the connection may have given another reason first.
     let reason = "the database server has no connection left";
     let line = block_in_place(|| sidecar.process.wait_for_log(reason));
     assert!(line.contains("the store is not ready"), "{line}");
